@@ -6,6 +6,7 @@
 //! fold become notices ([`wire`]) that one Kafka transaction writes together with the offsets and a journal record
 //! ([`commit`]); after the commit the local copy ([`store`]) follows and readers ([`query`]) see the new state.
 
+pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod ingest;

@@ -1,0 +1,193 @@
+//! The command line: one file for each verb, with no logic of its own (docs/reference.md 12).
+//!
+//! A verb is a line in [`Verb`] and a line in [`run`]. It gives [`Verdict`] or [`Failure`]; only this module knows how
+//! they become text and exit codes:
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | findings (`test`, `verify`) |
+//! | 64 | usage: the arguments are wrong |
+//! | 65 | bad data or damaged state |
+//! | 69 | broker unavailable |
+//! | 70 | a bug: an invariant failed |
+//! | 74 | input or output failed |
+//! | 78 | configuration: config, catalog, topics |
+
+mod completions;
+mod man;
+mod version;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+/// Meters usage from Kafka: prices it, draws it from credits, counts it in limits, and tells what happened, exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "meterd", version, propagate_version = true, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub globals: Globals,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What every verb takes.
+#[derive(Args, Clone, Debug)]
+pub struct Globals {
+    /// The daemon's configuration file
+    #[arg(long, global = true, env = "METERD_CONFIG", value_name = "FILE", default_value = "meterd.toml")]
+    pub config: PathBuf,
+    /// How results are printed
+    #[arg(short, long, global = true, env = "METERD_OUTPUT", value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    Text,
+    Json,
+}
+
+/// The verbs, in the order of docs/reference.md 12.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    Completions(completions::Arguments),
+    Man(man::Arguments),
+    Version(version::Arguments),
+}
+
+fn run(verb: Verb, globals: &Globals) -> Result<Verdict, Failure> {
+    match verb {
+        Verb::Completions(arguments) => completions::run(arguments),
+        Verb::Man(arguments) => man::run(arguments),
+        Verb::Version(arguments) => version::run(arguments, globals),
+    }
+}
+
+/// How a verb ended that did its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Clean,
+    /// `test` or `verify` found differences, which it printed: exit 1.
+    Findings,
+}
+
+/// Why a verb could not do its work. The message says what was expected, what was found, and what to do.
+#[derive(Debug)]
+pub struct Failure {
+    pub code: u8,
+    pub message: String,
+}
+
+impl Failure {
+    /// 64: the arguments are wrong in a way that only the verb can see.
+    pub fn usage(message: impl fmt::Display) -> Failure {
+        Failure { code: 64, message: message.to_string() }
+    }
+
+    /// 65: bad input data, or damaged state.
+    pub fn data(message: impl fmt::Display) -> Failure {
+        Failure { code: 65, message: message.to_string() }
+    }
+
+    /// 69: the broker, or the daemon that is asked, cannot be reached.
+    pub fn unavailable(message: impl fmt::Display) -> Failure {
+        Failure { code: 69, message: message.to_string() }
+    }
+
+    /// 70: an invariant failed.
+    pub fn bug(message: impl fmt::Display) -> Failure {
+        Failure { code: 70, message: message.to_string() }
+    }
+
+    /// 74: a file or stream could not be read or written.
+    pub fn io(message: impl fmt::Display) -> Failure {
+        Failure { code: 74, message: message.to_string() }
+    }
+
+    /// 78: config, catalog or topics are not what they must be.
+    pub fn config(message: impl fmt::Display) -> Failure {
+        Failure { code: 78, message: message.to_string() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Parses the arguments, runs the verb, and turns its end into an exit code.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return answer_parse_error(&error),
+    };
+    // A panic is a bug, whatever thread it came from: the default hook has told it on stderr.
+    let end = std::panic::catch_unwind(|| run(cli.verb, &cli.globals));
+    match end {
+        Ok(Ok(Verdict::Clean)) => ExitCode::SUCCESS,
+        Ok(Ok(Verdict::Findings)) => ExitCode::from(1),
+        Ok(Err(failure)) => {
+            complain(&failure.message);
+            ExitCode::from(failure.code)
+        }
+        Err(_) => ExitCode::from(70),
+    }
+}
+
+/// Help and version are answers; anything else is a usage error.
+fn answer_parse_error(error: &clap::Error) -> ExitCode {
+    // Where not even this can be written there is nobody left to tell.
+    let _ = error.print();
+    if error.use_stderr() { ExitCode::from(64) } else { ExitCode::SUCCESS }
+}
+
+/// Writes a line for humans to stderr.
+pub fn complain(message: &str) {
+    let _ = writeln!(io::stderr(), "meterd: {message}");
+}
+
+/// Writes a result to stdout. A reader that went away (`meterd … | head`) is no failure.
+pub fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::io(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether to show progress bars.
+pub fn stderr_is_terminal() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// The command as clap sees it, for completions and the man page.
+fn command() -> clap::Command {
+    Cli::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_verb_shows_an_example_in_its_help() {
+        let command = command();
+        command.clone().debug_assert();
+        for verb in command.get_subcommands() {
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example"), "`meterd {} --help` shows no example (after_help)", verb.get_name());
+            assert!(verb.get_about().is_some(), "`meterd {}` says nothing about itself", verb.get_name());
+        }
+    }
+}
