@@ -6,6 +6,7 @@
 
 pub mod families;
 pub mod instrument;
+pub mod logs;
 pub mod metrics;
 pub mod recent;
 pub mod tally;
