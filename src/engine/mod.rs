@@ -3,9 +3,11 @@
 //! Pure: no I/O, no clock, no randomness, no logging, no floats. It cannot fail: a refused record is an [`Outcome`].
 
 pub mod amount;
+pub mod calendar;
 pub mod catalog;
 pub mod effects;
 pub mod input;
+pub mod window;
 
 pub use amount::{Amount, Factor};
 pub use catalog::Catalog;

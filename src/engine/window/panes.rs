@@ -1,0 +1,131 @@
+//! The panes of a sliding window that counted something: 16 bytes each, oldest first.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use super::PANES;
+use crate::engine::Amount;
+
+/// Panes in order of their index. All of them lie within 300 of the newest, so that the low 16 bits of an index tell it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Panes {
+    /// Index of the last pane, while there is one.
+    newest: i64,
+    panes: VecDeque<Pane>,
+}
+
+/// An amount (under 2¹¹²: limits hold less than 10²⁰, which is 2⁹⁷ of its ninth decimal) above the low 16 bits of the index.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(u16, u128)", into = "(u16, u128)")]
+struct Pane {
+    low: u64,
+    high: u64,
+}
+
+impl Panes {
+    pub fn is_empty(&self) -> bool {
+        self.panes.is_empty()
+    }
+
+    /// Adds to the pane `index`, which must not be older than the window's oldest.
+    pub fn add(&mut self, index: i64, amount: Amount) {
+        if self.panes.is_empty() || index > self.newest {
+            self.make_room();
+            self.newest = index;
+            self.panes.push_back(Pane::new(index, amount));
+            return;
+        }
+        let newest = self.newest;
+        if index == newest
+            && let Some(last) = self.panes.back_mut()
+        {
+            last.add(amount);
+            return;
+        }
+        match self.panes.binary_search_by(|pane| pane.index(newest).cmp(&index)) {
+            Ok(place) => self.panes[place].add(amount),
+            Err(place) => {
+                self.make_room();
+                self.panes.insert(place, Pane::new(index, amount));
+            }
+        }
+    }
+
+    /// Drops the panes before `oldest`; gives what they held.
+    pub fn evict(&mut self, oldest: i64) -> Amount {
+        let mut gone = Amount::ZERO;
+        while let Some(first) = self.panes.front()
+            && first.index(self.newest) < oldest
+        {
+            gone += first.amount();
+            self.panes.pop_front();
+        }
+        gone
+    }
+
+    /// Of panes that hold `used` ≥ `cap`: the index of the first pane after whose leaving less than `cap` is held. Walks from
+    /// the end that is nearer.
+    pub fn restored_by(&self, used: Amount, cap: Amount) -> Option<i64> {
+        if used - cap < cap {
+            let mut left = used;
+            let leaving = self.panes.iter().find(|pane| {
+                left -= pane.amount();
+                left < cap
+            });
+            return leaving.map(|pane| pane.index(self.newest));
+        }
+        let mut kept = Amount::ZERO;
+        let leaving = self.panes.iter().rev().find(|pane| {
+            kept += pane.amount();
+            kept >= cap
+        });
+        leaving.filter(|_| cap.is_positive()).map(|pane| pane.index(self.newest))
+    }
+
+    /// Grows by doubling, but never past what a window can hold.
+    fn make_room(&mut self) {
+        let length = self.panes.len();
+        if length == self.panes.capacity() {
+            let room = length.clamp(2, (PANES as usize).saturating_sub(length).max(2));
+            self.panes.reserve_exact(room);
+        }
+    }
+}
+
+impl Pane {
+    fn new(index: i64, amount: Amount) -> Pane {
+        Pane::from((index as u16, amount.nanos() as u128))
+    }
+
+    fn amount(self) -> Amount {
+        Amount::from_nanos(((u128::from(self.high) << 64 | u128::from(self.low)) >> 16) as i128)
+    }
+
+    fn index(self, newest: i64) -> i64 {
+        newest - i64::from((newest as u16).wrapping_sub(self.low as u16))
+    }
+
+    fn add(&mut self, amount: Amount) {
+        *self = Pane::from((self.low as u16, (self.amount() + amount).nanos() as u128));
+    }
+}
+
+impl From<(u16, u128)> for Pane {
+    fn from((slot, nanos): (u16, u128)) -> Pane {
+        let bits = nanos << 16 | u128::from(slot);
+        Pane { low: bits as u64, high: (bits >> 64) as u64 }
+    }
+}
+
+impl From<Pane> for (u16, u128) {
+    fn from(pane: Pane) -> (u16, u128) {
+        (pane.low as u16, pane.amount().nanos() as u128)
+    }
+}
+
+impl std::fmt::Debug for Pane {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}: {:?}", self.low as u16, self.amount())
+    }
+}
