@@ -1,1 +1,5 @@
-//! placeholder of the first hour
+//! Kafka in: raw records become usage records and commands.
+
+pub mod decode;
+pub mod json;
+pub mod partition;

@@ -1,0 +1,117 @@
+//! Raw records become usage records and commands, or refusals with the first reason that applies (docs/reference.md 3,
+//! 4, 6.2 and 16 "Forms"): `too_large`, `bad_json`, `not_cloudevent`, `bad_key`, then `bad_field` and `bad_quantity` of
+//! usage or `bad_command` of commands.
+//!
+//! Pure. A record is walked once. What cannot be lent from the record itself (strings with escapes, lists) stands in the
+//! decoder's arena, so that a usual record allocates nothing.
+
+mod command;
+mod decimal;
+mod envelope;
+mod fields;
+mod record;
+
+use bumpalo::Bump;
+
+use crate::engine::effects::{Reason, Refusal};
+use crate::engine::input::{Command, Usage};
+use crate::engine::{Catalog, calendar};
+use envelope::Envelope;
+use fields::Fields;
+pub use record::{Header, Raw};
+
+/// Reads records one after the other; what it lends lasts until the next one.
+#[derive(Default)]
+pub struct Decoder {
+    arena: Bump,
+}
+
+impl Decoder {
+    /// A usage record, its fields resolved by the catalog, or why it is none.
+    pub fn usage<'a>(
+        &'a mut self,
+        catalog: &Catalog,
+        raw: &Raw<'a>,
+        record_bytes_max: usize,
+    ) -> Result<Usage<'a>, Refusal> {
+        self.arena.reset();
+        let arena = &self.arena;
+        let mut fields = Fields::new(catalog, arena);
+        let envelope = Envelope::read(raw, record_bytes_max, arena, |reader| fields.read(reader))?;
+        let bad_field = |message| Refusal { reason: Reason::BadField, message };
+        envelope.check_bounds().map_err(bad_field)?;
+        if envelope.kind.starts_with("meterd.") {
+            let message = format!(
+                "type: expected one of usage, found {}; commands have a topic of their own",
+                quote(envelope.kind)
+            );
+            return Err(bad_field(message));
+        }
+        let time = match envelope.time {
+            Some(text) => calendar::parse_time(text).ok_or_else(|| bad_field(expected_time("time", text)))?,
+            None => raw.timestamp,
+        };
+        let fields = fields.finish()?;
+        Ok(Usage {
+            account: envelope.account,
+            id: envelope.id,
+            source: envelope.source,
+            kind: envelope.kind,
+            time,
+            user: fields.user,
+            failed: fields.failed,
+            billing: fields.billing,
+            session: fields.session,
+            quantities: fields.quantities,
+            dimensions: fields.dimensions,
+        })
+    }
+
+    /// A command, or why it is none.
+    pub fn command(&mut self, raw: &Raw<'_>, record_bytes_max: usize) -> Result<Command, Refusal> {
+        self.arena.reset();
+        let arena = &self.arena;
+        let mut data = None;
+        let envelope = Envelope::read(raw, record_bytes_max, arena, |reader| {
+            reader.kind()?;
+            let start = reader.at();
+            reader.skip()?;
+            data = Some(reader.since(start));
+            Ok(())
+        })?;
+        let bad_command = |message| Refusal { reason: Reason::BadCommand, message };
+        envelope.check_bounds().map_err(bad_command)?;
+        if let Some(text) = envelope.time
+            && calendar::parse_time(text).is_none()
+        {
+            return Err(bad_command(expected_time("time", text)));
+        }
+        let change = command::read(envelope.kind, data.unwrap_or("null"), arena).map_err(bad_command)?;
+        Ok(Command {
+            account: envelope.account.to_owned(),
+            id: envelope.id.to_owned(),
+            source: envelope.source.to_owned(),
+            kind: envelope.kind.to_owned(),
+            change,
+        })
+    }
+}
+
+/// Of messages: a text in quotes, control characters escaped, at most 80 characters of it.
+fn quote(text: &str) -> String {
+    match text.char_indices().nth(80) {
+        Some((end, _)) => format!("{:?} and {} bytes more", &text[..end], text.len() - end),
+        None => format!("{text:?}"),
+    }
+}
+
+fn expected_time(name: &str, found: &str) -> String {
+    format!("{name}: expected an RFC 3339 time with a zone, as 2026-11-20T07:00:00Z, found {}", quote(found))
+}
+
+/// Whether a text has U+0000–1F or U+007F–9F.
+fn has_control(text: &str) -> bool {
+    // 0xC2 begins U+0080–BF; no text of one byte a character goes the slow way.
+    let suspect = text.bytes().fold(false, |found, byte| found | (byte < 0x20) | (byte == 0x7F) | (byte == 0xC2));
+    suspect && text.chars().any(|character| character.is_control())
+}

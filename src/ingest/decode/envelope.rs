@@ -1,0 +1,303 @@
+//! The CloudEvents around a record's data, structured (one JSON object) or binary (headers).
+
+use bumpalo::Bump;
+use bumpalo::collections::Vec as BumpVec;
+
+use super::super::json::{Fault, Kind, Reader};
+use super::record::Raw;
+use super::{has_control, quote};
+use crate::engine::effects::{Reason, Refusal};
+
+/// Bytes of account, user, id, field names and dimension values.
+pub(super) const TEXT_BYTES_MAX: usize = 256;
+const SOURCE_BYTES_MAX: usize = 1_024;
+
+/// What a record says of itself. The account is checked; of the others only that they are there.
+pub(super) struct Envelope<'a> {
+    pub id: &'a str,
+    pub source: &'a str,
+    pub kind: &'a str,
+    pub account: &'a str,
+    pub time: Option<&'a str>,
+    content_type: Attribute<'a>,
+    base64: bool,
+}
+
+#[derive(Clone, Copy, Default)]
+enum Attribute<'a> {
+    /// Or null.
+    #[default]
+    Absent,
+    Text(&'a str),
+    /// What else was found.
+    Other(&'static str),
+}
+
+#[derive(Default)]
+struct Attributes<'a> {
+    specversion: Attribute<'a>,
+    id: Attribute<'a>,
+    source: Attribute<'a>,
+    kind: Attribute<'a>,
+    subject: Attribute<'a>,
+    time: Attribute<'a>,
+    content_type: Attribute<'a>,
+    base64: bool,
+}
+
+impl<'a> Envelope<'a> {
+    /// Reads a record, whose data is read by `data`: it is given the reader before the value of `data`, and must walk it.
+    pub fn read(
+        raw: &Raw<'a>,
+        record_bytes_max: usize,
+        arena: &'a Bump,
+        data: impl FnMut(&mut Reader<'a>) -> Result<(), Fault>,
+    ) -> Result<Envelope<'a>, Refusal> {
+        let value = raw.value.unwrap_or_default();
+        if value.len() > record_bytes_max {
+            let message = format!("expected a value of at most {record_bytes_max} bytes, found {}", value.len());
+            return Err(Refusal { reason: Reason::TooLarge, message });
+        }
+        let structured =
+            raw.header("content-type").flatten().is_some_and(|found| begins_like(found, "application/cloudevents"));
+        let binary = !structured && raw.header("ce_specversion").is_some();
+        let attributes = if binary {
+            if !value.is_empty() {
+                let mut reader = Reader::new(text_of(value)?, arena);
+                whole(&mut reader, data).map_err(|fault| bad_json(value, fault))?;
+            }
+            of_headers(raw)
+        } else {
+            let mut reader = Reader::new(text_of(value)?, arena);
+            let mut attributes = Attributes::default();
+            let mut data = data;
+            let mut found = Kind::Object;
+            whole(&mut reader, |reader| {
+                found = reader.kind()?;
+                if found == Kind::Object { attributes.read(reader, arena, &mut data) } else { reader.skip() }
+            })
+            .map_err(|fault| bad_json(value, fault))?;
+            if found != Kind::Object {
+                let message = format!("expected a CloudEvent, an object with specversion, found {}", found.name());
+                return Err(Refusal { reason: Reason::NotCloudevent, message });
+            }
+            attributes
+        };
+        attributes.envelope(raw.key)
+    }
+
+    /// What is `bad_field` in usage and `bad_command` in commands.
+    pub fn check_bounds(&self) -> Result<(), String> {
+        check_text("id", self.id, TEXT_BYTES_MAX)?;
+        check_text("source", self.source, SOURCE_BYTES_MAX)?;
+        check_text("type", self.kind, usize::MAX)?;
+        if self.base64 {
+            return Err("data_base64: expected data as JSON, found bytes".to_owned());
+        }
+        match self.content_type {
+            Attribute::Absent => Ok(()),
+            Attribute::Text(text) if is_json_type(text) => Ok(()),
+            Attribute::Text(text) => Err(format!("datacontenttype: expected application/json, found {}", quote(text))),
+            Attribute::Other(found) => Err(format!("datacontenttype: expected application/json, found {found}")),
+        }
+    }
+}
+
+impl<'a> Attributes<'a> {
+    fn read(
+        &mut self,
+        reader: &mut Reader<'a>,
+        arena: &'a Bump,
+        mut data: impl FnMut(&mut Reader<'a>) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let mut seen = 0u16;
+        let mut ignored = BumpVec::new_in(arena);
+        reader.enter_object()?;
+        let mut first = true;
+        while let Some(name) = reader.name(&mut first)? {
+            let (bit, slot) = match name {
+                "specversion" => (1, &mut self.specversion),
+                "id" => (2, &mut self.id),
+                "source" => (4, &mut self.source),
+                "type" => (8, &mut self.kind),
+                "subject" => (16, &mut self.subject),
+                "time" => (32, &mut self.time),
+                "datacontenttype" => (64, &mut self.content_type),
+                "data" => {
+                    not_seen(reader, &mut seen, 128)?;
+                    data(reader)?;
+                    continue;
+                }
+                "data_base64" => {
+                    not_seen(reader, &mut seen, 256)?;
+                    self.base64 = reader.kind()? != Kind::Null;
+                    reader.skip()?;
+                    continue;
+                }
+                other => {
+                    ignored.push(other);
+                    reader.skip()?;
+                    continue;
+                }
+            };
+            not_seen(reader, &mut seen, bit)?;
+            *slot = match reader.kind()? {
+                Kind::Text => Attribute::Text(reader.string()?),
+                Kind::Null => {
+                    reader.null()?;
+                    Attribute::Absent
+                }
+                other => {
+                    reader.skip()?;
+                    Attribute::Other(other.name())
+                }
+            };
+        }
+        reader.no_repeated(&mut ignored)
+    }
+
+    fn envelope(self, key: Option<&'a [u8]>) -> Result<Envelope<'a>, Refusal> {
+        let not_cloudevent = |message| Refusal { reason: Reason::NotCloudevent, message };
+        match self.specversion {
+            Attribute::Text("1.0") => {}
+            Attribute::Text(other) => {
+                return Err(not_cloudevent(format!("specversion: expected \"1.0\", found {}", quote(other))));
+            }
+            Attribute::Other(found) => {
+                return Err(not_cloudevent(format!("specversion: expected \"1.0\", found {found}")));
+            }
+            Attribute::Absent => return Err(not_cloudevent("specversion: expected \"1.0\", found nothing".to_owned())),
+        }
+        let id = self.id.required("id").map_err(not_cloudevent)?;
+        let source = self.source.required("source").map_err(not_cloudevent)?;
+        let kind = self.kind.required("type").map_err(not_cloudevent)?;
+        let subject = self.subject.optional("subject").map_err(not_cloudevent)?;
+        let time = self.time.optional("time").map_err(not_cloudevent)?;
+        let account = account(subject, key).map_err(|message| Refusal { reason: Reason::BadKey, message })?;
+        Ok(Envelope { id, source, kind, account, time, content_type: self.content_type, base64: self.base64 })
+    }
+}
+
+impl<'a> Attribute<'a> {
+    fn required(self, name: &str) -> Result<&'a str, String> {
+        match self {
+            Attribute::Text("") => Err(format!("{name}: expected a text, found an empty one")),
+            Attribute::Text(text) => Ok(text),
+            Attribute::Absent => Err(format!("{name}: expected a text, found nothing")),
+            Attribute::Other(found) => Err(format!("{name}: expected a text, found {found}")),
+        }
+    }
+
+    fn optional(self, name: &str) -> Result<Option<&'a str>, String> {
+        match self {
+            Attribute::Text(text) => Ok(Some(text)),
+            Attribute::Absent => Ok(None),
+            Attribute::Other(found) => Err(format!("{name}: expected a text or nothing, found {found}")),
+        }
+    }
+}
+
+/// The binary form: headers `ce_…` and `content-type`, of which the last of a name counts.
+fn of_headers<'a>(raw: &Raw<'a>) -> Attributes<'a> {
+    let mut attributes = Attributes::default();
+    for header in raw.headers {
+        let slot = match header.key {
+            b"ce_specversion" => &mut attributes.specversion,
+            b"ce_id" => &mut attributes.id,
+            b"ce_source" => &mut attributes.source,
+            b"ce_type" => &mut attributes.kind,
+            b"ce_subject" => &mut attributes.subject,
+            b"ce_time" => &mut attributes.time,
+            b"content-type" => &mut attributes.content_type,
+            _ => continue,
+        };
+        *slot = match header.value.map(std::str::from_utf8) {
+            None => Attribute::Absent,
+            Some(Ok(text)) => Attribute::Text(text),
+            Some(Err(_)) => Attribute::Other("bytes that are not UTF-8"),
+        };
+    }
+    attributes
+}
+
+/// Who the record is of: its subject, else the Kafka key; both must agree.
+fn account<'a>(subject: Option<&'a str>, key: Option<&'a [u8]>) -> Result<&'a str, String> {
+    let account = match (subject, key) {
+        (Some(subject), Some(key)) if subject.as_bytes() != key => {
+            let key = String::from_utf8_lossy(key);
+            return Err(format!("expected the Kafka key to be the subject {}, found {}", quote(subject), quote(&key)));
+        }
+        (Some(subject), _) => subject,
+        (None, Some(key)) => std::str::from_utf8(key)
+            .map_err(|_| "expected the Kafka key, an account, in UTF-8, found other bytes".to_owned())?,
+        (None, None) => return Err("expected an account as subject or Kafka key, found neither".to_owned()),
+    };
+    check_text("account", account, TEXT_BYTES_MAX)?;
+    Ok(account)
+}
+
+/// 1 to `bytes_max` bytes without control characters.
+pub(super) fn check_text(name: &str, text: &str, bytes_max: usize) -> Result<(), String> {
+    if text.is_empty() || text.len() > bytes_max {
+        return Err(format!("{name}: expected 1 to {bytes_max} bytes, found {}", text.len()));
+    }
+    if has_control(text) {
+        return Err(format!("{name}: expected no control characters, found {}", quote(text)));
+    }
+    Ok(())
+}
+
+fn not_seen(reader: &Reader<'_>, seen: &mut u16, bit: u16) -> Result<(), Fault> {
+    if *seen & bit != 0 {
+        return reader.fault("no repeated name in an object");
+    }
+    *seen |= bit;
+    Ok(())
+}
+
+/// One value and nothing after it.
+fn whole<'a>(
+    reader: &mut Reader<'a>,
+    mut value: impl FnMut(&mut Reader<'a>) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    value(reader)?;
+    reader.end()
+}
+
+fn text_of(value: &[u8]) -> Result<&str, Refusal> {
+    std::str::from_utf8(value).map_err(|error| {
+        let fault = Fault { at: error.valid_up_to(), expected: "UTF-8" };
+        bad_json(value, fault)
+    })
+}
+
+fn bad_json(value: &[u8], fault: Fault) -> Refusal {
+    let message = match value {
+        [] => "expected a JSON value, found nothing".to_owned(),
+        [0, a, b, c, d, ..] => format!(
+            "expected JSON, found the prefix of a schema registry (0x00 and schema id {}): produce plain JSON",
+            u32::from_be_bytes([*a, *b, *c, *d])
+        ),
+        [0xEF, 0xBB, 0xBF, ..] => "expected JSON without a byte order mark, found one".to_owned(),
+        _ => match value.get(fault.at) {
+            Some(byte @ 0x20..=0x7E) => {
+                format!("byte {}: expected {}, found {:?}", fault.at, fault.expected, char::from(*byte))
+            }
+            Some(byte) => format!("byte {}: expected {}, found 0x{byte:02X}", fault.at, fault.expected),
+            None => format!("byte {}: expected {}, found the end", fault.at, fault.expected),
+        },
+    };
+    Refusal { reason: Reason::BadJson, message }
+}
+
+/// `application/json`, any type with the suffix `+json` or the subtype `json`; parameters do not matter.
+fn is_json_type(text: &str) -> bool {
+    let media = text.split(';').next().unwrap_or_default().trim();
+    let Some((_, subtype)) = media.split_once('/') else { return false };
+    let tail = subtype.rsplit('+').next().unwrap_or_default();
+    tail.eq_ignore_ascii_case("json")
+}
+
+fn begins_like(found: &[u8], expected: &str) -> bool {
+    found.get(..expected.len()).is_some_and(|head| head.eq_ignore_ascii_case(expected.as_bytes()))
+}

@@ -1,0 +1,506 @@
+//! A strict reader of JSON (RFC 8259, UTF-8): it walks a text, lends its strings, and keeps numbers as they were written.
+//!
+//! Our own because exactness comes first here and no crate gives all of it: numbers of any length as text, unpaired
+//! surrogates refused, nesting up to 32, no repeated name in any object, ignored ones included, and strings that
+//! outlive the reader. Tests compare it with serde_json.
+//!
+//! The reader does not judge what it lends; names are compared after escapes are resolved. A caller that walks an object
+//! itself looks for repeated names itself; [`Reader::skip`] does so for what it skips.
+
+use bumpalo::Bump;
+use bumpalo::collections::Vec as BumpVec;
+
+/// Objects and arrays inside one another.
+pub const NESTING_MAX: u32 = 32;
+
+/// Where a text is not JSON, and what would have been.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Offset in bytes.
+    pub at: usize,
+    pub expected: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Object,
+    Array,
+    Text,
+    Number,
+    Bool,
+    Null,
+}
+
+impl Kind {
+    /// As messages name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Object => "an object",
+            Kind::Array => "an array",
+            Kind::Text => "a string",
+            Kind::Number => "a number",
+            Kind::Bool => "a boolean",
+            Kind::Null => "null",
+        }
+    }
+}
+
+/// Walks one text. After a fault it is of no more use.
+pub struct Reader<'j> {
+    text: &'j str,
+    at: usize,
+    depth: u32,
+    /// Where strings with escapes and lists of names are kept.
+    arena: &'j Bump,
+}
+
+impl<'j> Reader<'j> {
+    pub fn new(text: &'j str, arena: &'j Bump) -> Reader<'j> {
+        Reader { text, at: 0, depth: 0, arena }
+    }
+
+    /// The offset of the next byte.
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
+    /// The text from an offset up to the next byte.
+    pub fn since(&self, start: usize) -> &'j str {
+        &self.text[start..self.at]
+    }
+
+    /// What the next value is.
+    #[inline]
+    pub fn kind(&mut self) -> Result<Kind, Fault> {
+        match self.next_byte() {
+            Some(b'"') => Ok(Kind::Text),
+            Some(b'{') => Ok(Kind::Object),
+            Some(b'[') => Ok(Kind::Array),
+            Some(b'-' | b'0'..=b'9') => Ok(Kind::Number),
+            Some(b't' | b'f') => Ok(Kind::Bool),
+            Some(b'n') => Ok(Kind::Null),
+            _ => self.fault("a JSON value"),
+        }
+    }
+
+    /// Enters an object; the next value must be one.
+    #[inline]
+    pub fn enter_object(&mut self) -> Result<(), Fault> {
+        self.enter(b'{', "an object")
+    }
+
+    /// The next name of the object entered, or `None` at its end, which is then left. Its value comes next.
+    #[inline]
+    pub fn name(&mut self, first: &mut bool) -> Result<Option<&'j str>, Fault> {
+        if !self.separated(b'}', first, "a comma or the end of the object")? {
+            return Ok(None);
+        }
+        if self.next_byte() != Some(b'"') {
+            return self.fault("a name in double quotes");
+        }
+        let name = self.string()?;
+        if self.next_byte() != Some(b':') {
+            return self.fault("a colon");
+        }
+        self.at += 1;
+        Ok(Some(name))
+    }
+
+    /// Enters an array; the next value must be one.
+    pub fn enter_array(&mut self) -> Result<(), Fault> {
+        self.enter(b'[', "an array")
+    }
+
+    /// Whether the array entered has one more element; if not, it is left.
+    pub fn element(&mut self, first: &mut bool) -> Result<bool, Fault> {
+        self.separated(b']', first, "a comma or the end of the array")
+    }
+
+    /// A string, its escapes resolved; the next value must be one.
+    #[inline]
+    pub fn string(&mut self) -> Result<&'j str, Fault> {
+        if self.next_byte() != Some(b'"') {
+            return self.fault("a string");
+        }
+        let start = self.at + 1;
+        self.at = plain_end(self.text.as_bytes(), start);
+        match self.text.as_bytes().get(self.at) {
+            Some(b'"') => {
+                self.at += 1;
+                Ok(&self.text[start..self.at - 1])
+            }
+            Some(b'\\') => self.escaped_string(start),
+            Some(_) => self.fault("no control character in a string"),
+            None => self.fault("the end of a string"),
+        }
+    }
+
+    /// A number as it is written; the next value must be one.
+    #[inline]
+    pub fn number(&mut self) -> Result<&'j str, Fault> {
+        let start = self.at;
+        let bytes = self.text.as_bytes();
+        if bytes.get(self.at) == Some(&b'-') {
+            self.at += 1;
+        }
+        match bytes.get(self.at) {
+            Some(b'0') => self.at += 1,
+            Some(b'1'..=b'9') => self.digits()?,
+            _ => return self.fault("a digit"),
+        }
+        if bytes.get(self.at) == Some(&b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = bytes.get(self.at) {
+            self.at += 1;
+            if let Some(b'+' | b'-') = bytes.get(self.at) {
+                self.at += 1;
+            }
+            self.digits()?;
+        }
+        Ok(&self.text[start..self.at])
+    }
+
+    /// `true` or `false`; the next value must begin like one.
+    pub fn boolean(&mut self) -> Result<bool, Fault> {
+        if self.text.as_bytes().get(self.at) == Some(&b't') {
+            self.word("true").map(|()| true)
+        } else {
+            self.word("false").map(|()| false)
+        }
+    }
+
+    /// `null`; the next value must begin like it.
+    pub fn null(&mut self) -> Result<(), Fault> {
+        self.word("null")
+    }
+
+    /// Any value, checked like all others and otherwise ignored.
+    pub fn skip(&mut self) -> Result<(), Fault> {
+        match self.kind()? {
+            Kind::Text => self.string().map(|_| ()),
+            Kind::Number => self.number().map(|_| ()),
+            Kind::Bool => self.boolean().map(|_| ()),
+            Kind::Null => self.null(),
+            Kind::Array => {
+                self.enter_array()?;
+                let mut first = true;
+                while self.element(&mut first)? {
+                    self.skip()?;
+                }
+                Ok(())
+            }
+            Kind::Object => {
+                self.enter_object()?;
+                let mut names = BumpVec::new_in(self.arena);
+                let mut first = true;
+                while let Some(name) = self.name(&mut first)? {
+                    names.push(name);
+                    self.skip()?;
+                }
+                self.no_repeated(&mut names)
+            }
+        }
+    }
+
+    /// Refuses names of which one stands twice. Their order is lost.
+    pub fn no_repeated(&self, names: &mut [&'j str]) -> Result<(), Fault> {
+        if names.len() > 1 {
+            names.sort_unstable();
+            if names.windows(2).any(|pair| pair[0] == pair[1]) {
+                return self.fault("no repeated name in an object");
+            }
+        }
+        Ok(())
+    }
+
+    /// After the value there must be nothing.
+    pub fn end(&mut self) -> Result<(), Fault> {
+        match self.next_byte() {
+            None => Ok(()),
+            Some(_) => self.fault("nothing after the value"),
+        }
+    }
+
+    pub fn fault<T>(&self, expected: &'static str) -> Result<T, Fault> {
+        Err(Fault { at: self.at, expected })
+    }
+
+    /// The next byte that is no white space; it stays the next.
+    #[inline]
+    fn next_byte(&mut self) -> Option<u8> {
+        loop {
+            match self.text.as_bytes().get(self.at) {
+                Some(b' ' | b'\n' | b'\r' | b'\t') => self.at += 1,
+                other => return other.copied(),
+            }
+        }
+    }
+
+    #[inline]
+    fn enter(&mut self, open: u8, expected: &'static str) -> Result<(), Fault> {
+        if self.next_byte() != Some(open) {
+            return self.fault(expected);
+        }
+        if self.depth == NESTING_MAX {
+            return self.fault("at most 32 objects and arrays inside one another");
+        }
+        self.depth += 1;
+        self.at += 1;
+        Ok(())
+    }
+
+    /// Goes to the next member or element, or leaves at `close`.
+    #[inline]
+    fn separated(&mut self, close: u8, first: &mut bool, expected: &'static str) -> Result<bool, Fault> {
+        let next = self.next_byte();
+        if next == Some(close) {
+            self.depth -= 1;
+            self.at += 1;
+            return Ok(false);
+        }
+        if std::mem::replace(first, false) {
+            return Ok(true);
+        }
+        if next != Some(b',') {
+            return self.fault(expected);
+        }
+        self.at += 1;
+        if self.next_byte() == Some(close) {
+            return self.fault("no comma before the end");
+        }
+        Ok(true)
+    }
+
+    /// One digit or more.
+    #[inline]
+    fn digits(&mut self) -> Result<(), Fault> {
+        let rest = &self.text.as_bytes()[self.at..];
+        let count = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        self.at += count;
+        if count == 0 { self.fault("a digit") } else { Ok(()) }
+    }
+
+    fn word(&mut self, word: &'static str) -> Result<(), Fault> {
+        if !self.text.as_bytes()[self.at..].starts_with(word.as_bytes()) {
+            return self.fault("true, false or null");
+        }
+        self.at += word.len();
+        Ok(())
+    }
+
+    /// A string of which the part up to the next byte, a backslash, is plain.
+    #[cold]
+    fn escaped_string(&mut self, start: usize) -> Result<&'j str, Fault> {
+        let mut resolved = bumpalo::collections::String::new_in(self.arena);
+        let mut plain = start;
+        loop {
+            resolved.push_str(&self.text[plain..self.at]);
+            match self.text.as_bytes().get(self.at) {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(resolved.into_bump_str());
+                }
+                Some(b'\\') => resolved.push(self.escape()?),
+                Some(_) => return self.fault("no control character in a string"),
+                None => return self.fault("the end of a string"),
+            }
+            plain = self.at;
+            self.at = plain_end(self.text.as_bytes(), plain);
+        }
+    }
+
+    fn escape(&mut self) -> Result<char, Fault> {
+        let resolved = match self.text.as_bytes().get(self.at + 1) {
+            Some(b'"') => '"',
+            Some(b'\\') => '\\',
+            Some(b'/') => '/',
+            Some(b'b') => '\u{8}',
+            Some(b'f') => '\u{c}',
+            Some(b'n') => '\n',
+            Some(b'r') => '\r',
+            Some(b't') => '\t',
+            Some(b'u') => return self.unicode_escape(),
+            _ => return self.fault(r#"one of \" \\ \/ \b \f \n \r \t \u"#),
+        };
+        self.at += 2;
+        Ok(resolved)
+    }
+
+    fn unicode_escape(&mut self) -> Result<char, Fault> {
+        let first = self.four_digits()?;
+        let code = match first {
+            0xD800..=0xDBFF => {
+                if !self.text.as_bytes()[self.at..].starts_with(br"\u") {
+                    return self.fault("the second half of a surrogate pair");
+                }
+                match self.four_digits()? {
+                    second @ 0xDC00..=0xDFFF => 0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00),
+                    _ => return self.fault("the second half of a surrogate pair"),
+                }
+            }
+            _ => first,
+        };
+        match char::from_u32(code) {
+            Some(resolved) => Ok(resolved),
+            None => self.fault("the first half of a surrogate pair"),
+        }
+    }
+
+    /// The four hexadecimal digits after `\u`, which comes next.
+    fn four_digits(&mut self) -> Result<u32, Fault> {
+        let Some(digits) = self.text.as_bytes().get(self.at + 2..self.at + 6) else {
+            return self.fault("four hexadecimal digits");
+        };
+        let mut code = 0;
+        for digit in digits {
+            match char::from(*digit).to_digit(16) {
+                Some(value) => code = code * 16 + value,
+                None => return self.fault("four hexadecimal digits"),
+            }
+        }
+        self.at += 6;
+        Ok(code)
+    }
+}
+
+/// The offset of the first quote, backslash or control character from `at` on, or the end. Looks at eight bytes at once:
+/// in each the high bit is set where the byte is one of these (and perhaps in bytes after the first that is).
+#[inline]
+fn plain_end(bytes: &[u8], mut at: usize) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGHS: u64 = ONES << 7;
+    while let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let word = u64::from_le_bytes(*eight);
+        let quote = word ^ (ONES * u64::from(b'"'));
+        let backslash = word ^ (ONES * u64::from(b'\\'));
+        let control = word.wrapping_sub(ONES * 0x20) & !word;
+        let found =
+            ((quote.wrapping_sub(ONES) & !quote) | (backslash.wrapping_sub(ONES) & !backslash) | control) & HIGHS;
+        if found != 0 {
+            return at + found.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    while let Some(byte) = bytes.get(at) {
+        if matches!(byte, b'"' | b'\\' | 0..=0x1F) {
+            break;
+        }
+        at += 1;
+    }
+    at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn check(text: &str) -> Result<(), Fault> {
+        let arena = Bump::new();
+        let mut reader = Reader::new(text, &arena);
+        reader.skip()?;
+        reader.end()
+    }
+
+    #[test]
+    fn reads_what_rfc_8259_allows() {
+        for text in [
+            "{}",
+            " [ ] ",
+            "\"\u{7f}é\"",
+            "-0",
+            "0.5e-7",
+            "1E+400",
+            "[1,[2,{\"a\":null}]]",
+            "\t\ntrue\r ",
+            r#""\ud83d\ude00""#,
+        ] {
+            assert_eq!(check(text), Ok(()), "{text}");
+        }
+        let long = "9".repeat(20_000);
+        assert_eq!(check(&long), Ok(()));
+        let deep = format!("{}{}", "[".repeat(32), "]".repeat(32));
+        assert_eq!(check(&deep), Ok(()));
+    }
+
+    #[test]
+    fn refuses_all_else() {
+        for text in [
+            "",
+            " ",
+            "{",
+            "[",
+            "\"",
+            "tru",
+            "nul",
+            "truex",
+            "01",
+            "-",
+            "1.",
+            ".5",
+            "+1",
+            "1e",
+            "1e+",
+            "NaN",
+            "Infinity",
+            "'a'",
+            "{a:1}",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "[1,]",
+            "[1 2]",
+            "{\"a\":1 \"b\":2}",
+            "{,}",
+            "[,]",
+            "1 2",
+            "{} x",
+            "\"\n\"",
+            "\"\\x\"",
+            "\"\\u12\"",
+            r#""\ud800""#,
+            r#""\ud800\u0041""#,
+            r#""\udc00""#,
+            r#"{"a":1,"a":2}"#,
+            r#"{"a":1,"\u0061":2}"#,
+            r#"[{"b":{"a":1,"c":2,"a":2}}]"#,
+            "\u{feff}{}",
+            "/**/1",
+            "\"\\",
+            "\"\\u",
+        ] {
+            assert!(check(text).is_err(), "{text}");
+        }
+        let deep = format!("{}{}", "[".repeat(33), "]".repeat(33));
+        assert!(check(&deep).is_err());
+    }
+
+    #[test]
+    fn resolves_escapes() {
+        let arena = Bump::new();
+        let mut reader = Reader::new(r#""a\"\\\/\b\f\n\r\t\u00e9\uD83D\ude00z long enough to span words""#, &arena);
+        assert_eq!(reader.string(), Ok("a\"\\/\u{8}\u{c}\n\r\té😀z long enough to span words"));
+    }
+
+    proptest! {
+        /// Where serde_json and this reader may differ: serde_json refuses numbers out of f64's range and deeper nesting than
+        /// 128, and lets repeated names pass. Neither appears in these texts.
+        #[test]
+        fn agrees_with_serde_json(text in r#"[\[\]{}:,"\\u0-9a-fDtrue.\-+E \n\u{e9}]{0,12}"#) {
+            let known: Result<serde_json::Value, _> = serde_json::from_str(&text);
+            let ours = check(&text);
+            let repeated = matches!(ours, Err(Fault { expected: "no repeated name in an object", .. }));
+            let range = text.contains(['e', 'E']);
+            prop_assert!(known.is_ok() == ours.is_ok() || repeated || range, "{text:?}: {known:?}, {ours:?}");
+        }
+
+        #[test]
+        fn strings_are_those_of_serde_json(text in any::<String>()) {
+            let written = serde_json::to_string(&text).expect("a string can be written");
+            let arena = Bump::new();
+            prop_assert_eq!(Reader::new(&written, &arena).string(), Ok(text.as_str()));
+        }
+    }
+}
