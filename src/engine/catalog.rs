@@ -4,6 +4,7 @@
 use chrono_tz::Tz;
 use hashbrown::HashMap;
 
+use super::lookup::Index;
 use super::{Amount, Factor, Ms};
 
 pub type UnitId = u8;
@@ -46,6 +47,8 @@ pub struct Catalog {
     pub dimensions: Vec<Box<str>>,
     /// What a field's name is to this catalog; names not in it are not used by anything.
     pub roles: HashMap<Box<str>, Role>,
+    /// Empty until [`Catalog::finish`].
+    pub index: Index,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +111,7 @@ pub struct Match {
 }
 
 /// An exact text, or a prefix where the catalog's text ended with `*`. Compared by bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pattern {
     /// Without the `*`.
     pub text: Box<str>,

@@ -7,6 +7,8 @@ pub mod calendar;
 pub mod catalog;
 pub mod effects;
 pub mod input;
+pub mod lookup;
+pub mod price;
 pub mod window;
 
 pub use amount::{Amount, Factor};
