@@ -16,6 +16,7 @@ use super::values::Sign;
 use crate::engine::catalog::{
     Breakdown, Catalog, Currency, Group, Level, Money, Pack, Payg, Threshold, Topup, Totals, Unit,
 };
+use crate::engine::lookup::Index;
 
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
@@ -33,7 +34,7 @@ pub fn load(path: &Path) -> Result<(Catalog, Vec<Diagnostic>), Diagnostics> {
 pub fn parse(text: &str, file: &str) -> Result<(Catalog, Vec<Diagnostic>), Diagnostics> {
     let (catalog, found) = Reading::run(file, text, |reading, root| check(reading, root, hash(text)));
     match catalog {
-        Some(catalog) if !found.has_errors() => Ok((catalog, found.list)),
+        Some(catalog) if !found.has_errors() => Ok((catalog.finish(), found.list)),
         _ => Err(found),
     }
 }
@@ -122,6 +123,7 @@ fn check<'r>(reading: &'r Reading<'r>, mut root: Table<'r>, hash: [u8; 16]) -> O
         quantities,
         dimensions,
         roles,
+        index: Index::default(),
     };
     Some(catalog)
 }
