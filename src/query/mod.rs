@@ -4,6 +4,15 @@
 //! an account itself. A question takes a shard as long as it takes to write an answer, so lists are bounded and answers
 //! that cost more than a look-up (merging, filtering, formats) are made on this side.
 
+mod accounts;
+mod assets;
+mod feed;
+pub mod http;
+mod problem;
+mod rate_limit;
+mod status;
+pub mod tokens;
+
 use std::sync::Arc;
 
 use serde::Serialize;

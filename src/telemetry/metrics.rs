@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::instrument::{Counter, Gauge, Histogram};
 use super::recent::{Quantiles, Recent};
-use super::tally::Tally;
+use super::tally::{NOTICE_TYPES, PLAIN_OUTCOMES, Tally};
+use crate::engine::Reason;
 
 /// Microseconds: 1 ms to 60 s.
 const LATENCY_BOUNDS: &[u64] = &[
@@ -78,6 +79,22 @@ pub struct PartitionMetrics {
     pub replay_left_records: Gauge,
     /// 1 when recovered and folding live.
     pub live: Gauge,
+}
+
+/// Sums over all labels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub records: u64,
+    pub bytes: u64,
+    pub notices: u64,
+    pub commits: u64,
+    pub aborts: u64,
+    pub conservation_violations: u64,
+    pub accounts: i64,
+    pub timers_armed: i64,
+    pub lag_records: i64,
+    /// The greatest of the partitions.
+    pub lag_ms: i64,
 }
 
 impl Metrics {
@@ -215,6 +232,45 @@ impl Metrics {
     pub fn partitions(&self) -> Vec<(i32, Arc<PartitionMetrics>)> {
         let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
         partitions.iter().map(|(partition, metrics)| (*partition, metrics.clone())).collect()
+    }
+
+    pub fn totals(&self) -> Totals {
+        let sum = |counters: &[Counter]| counters.iter().map(Counter::get).sum::<u64>();
+        let mut totals = Totals {
+            records: sum(&self.plain) + sum(&self.rejected) + sum(&self.quarantined),
+            bytes: sum(&self.bytes_read),
+            notices: sum(&self.notices),
+            commits: self.commits.get(),
+            aborts: self.aborts.get(),
+            conservation_violations: self.conservation_violations.get(),
+            ..Totals::default()
+        };
+        for (_, of) in self.partitions() {
+            totals.accounts += of.accounts.get();
+            totals.timers_armed += of.timers_armed.get();
+            totals.lag_records += of.lag_records.iter().map(Gauge::get).sum::<i64>();
+            totals.lag_ms = totals.lag_ms.max(of.lag_ms.get());
+        }
+        totals
+    }
+
+    /// What became of the records, by outcome.
+    pub fn outcomes(&self) -> Vec<(&'static str, u64)> {
+        let sum = |counters: &[Counter]| counters.iter().map(Counter::get).sum();
+        let plain = PLAIN_OUTCOMES.iter().zip(&self.plain).map(|(name, counter)| (*name, counter.get()));
+        plain.chain([("rejected", sum(&self.rejected)), ("quarantined", sum(&self.quarantined))]).collect()
+    }
+
+    /// Reasons of quarantine that occurred.
+    pub fn quarantine_reasons(&self) -> Vec<(&'static str, u64)> {
+        let names = Reason::ALL.iter().map(|reason| reason.name());
+        names.zip(self.quarantined.iter().map(Counter::get)).filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// Notices by type, those that occurred.
+    pub fn notice_types(&self) -> Vec<(&'static str, u64)> {
+        let counts = self.notices.iter().map(Counter::get);
+        NOTICE_TYPES.into_iter().zip(counts).filter(|(_, count)| *count > 0).collect()
     }
 
     /// End-to-end latency of the last minute.

@@ -5,6 +5,7 @@
 //! (topics, outcomes, reasons, types of notices, partition numbers), never from accounts, users or models.
 
 pub mod families;
+pub mod history;
 pub mod instrument;
 pub mod logs;
 pub mod metrics;
