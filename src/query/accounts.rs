@@ -210,8 +210,10 @@ impl CheckParameters {
 /// `2026-11` as `year * 12 + month0`.
 fn parse_month(text: &str) -> Result<i32, Problem> {
     let wrong = || Problem::bad_request(format!("month is {text:?}; expected one like 2026-11"));
-    let (year, month) = text.split_once('-').filter(|(year, month)| year.len() == 4 && month.len() == 2).ok_or_else(wrong)?;
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<i32>().ok()).flatten();
+    let (year, month) =
+        text.split_once('-').filter(|(year, month)| year.len() == 4 && month.len() == 2).ok_or_else(wrong)?;
+    let digits =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<i32>().ok()).flatten();
     let year = digits(year).filter(|year| *year >= 1970).ok_or_else(wrong)?;
     let month = digits(month).filter(|month| (1..=12).contains(month)).ok_or_else(wrong)?;
     Ok(year * 12 + month - 1)
@@ -256,7 +258,8 @@ mod tests {
     #[test]
     fn reads_months() {
         assert_eq!(parse_month("2026-11").expect("a month"), 2026 * 12 + 10);
-        for text in ["", "2026", "2026-13", "2026-00", "26-11", "2026-1", "+026-11", "2026-+1", "1969-12", "2026-11-01"] {
+        for text in ["", "2026", "2026-13", "2026-00", "26-11", "2026-1", "+026-11", "2026-+1", "1969-12", "2026-11-01"]
+        {
             assert!(parse_month(text).is_err(), "{text}");
         }
     }

@@ -160,7 +160,8 @@ fn scope_of(site: &Site, request: &Request) -> Result<Scope, Problem> {
         return Ok(Scope::Read);
     }
     let presented = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let presented = presented.and_then(|value| value.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
+    let presented =
+        presented.and_then(|value| value.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
     match presented.map(|(_, token)| site.tokens.scope(token.trim())) {
         Some(Some(scope)) => Ok(scope.clone()),
         // What is open needs no scope, and a wrong token there is no reason to fail a health check.
@@ -206,7 +207,8 @@ mod tests {
         for host in ["localhost", "LOCALHOST:9464", "127.0.0.1:9464", "127.0.0.2", "[::1]:80", "[::1]"] {
             assert!(is_own_host(host), "{host}");
         }
-        for host in ["", "evil.example", "evil.example:9464", "127.0.0.1.evil.example", "10.0.0.1:80", "localhost.evil"] {
+        for host in ["", "evil.example", "evil.example:9464", "127.0.0.1.evil.example", "10.0.0.1:80", "localhost.evil"]
+        {
             assert!(!is_own_host(host), "{host}");
         }
     }

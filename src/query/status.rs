@@ -23,9 +23,7 @@ pub async fn partitions(State(site): State<Arc<Site>>, Extension(scope): Extensi
 
 pub async fn metrics(State(site): State<Arc<Site>>, Extension(scope): Extension<Scope>) -> Response {
     match about_all(&scope) {
-        Ok(()) => {
-            ([(header::CONTENT_TYPE, site.exposition.content_type())], site.exposition.render()).into_response()
-        }
+        Ok(()) => ([(header::CONTENT_TYPE, site.exposition.content_type())], site.exposition.render()).into_response(),
         Err(problem) => problem.into_response(),
     }
 }
