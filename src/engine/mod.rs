@@ -9,6 +9,7 @@ pub mod effects;
 pub mod input;
 pub mod lookup;
 pub mod price;
+pub mod totals;
 pub mod window;
 
 pub use amount::{Amount, Factor};

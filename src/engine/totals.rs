@@ -1,0 +1,199 @@
+//! An account's monthly totals (docs/reference.md 6.9): records, charges and quantities, and breakdowns by fields.
+//!
+//! Units, quantities and fields are kept by their index in the catalog; types and values by name, shared through
+//! [`Names`], so that a name that many accounts use is held once and is found by its address. A user is kept by its index
+//! in the account, which must never change. The work of a record does not grow with what is kept.
+
+mod amounts;
+mod names;
+mod rows;
+mod table;
+
+use self::amounts::Cells;
+pub use self::amounts::{Charges, Route};
+pub use self::names::Names;
+pub use self::rows::Row;
+use self::table::{Table, UserTable};
+use super::Amount;
+use super::calendar::MonthId;
+use super::catalog::{Breakdown, DimensionId, QuantityId, UnitId};
+use super::input::Dimension;
+use super::lookup::dimension;
+
+/// Types, and values of a field, that are kept by name for a month; further ones count under `*`.
+pub const NAMES_MAX: usize = 1_000;
+
+/// Counts under the name of what is beyond [`NAMES_MAX`].
+pub const OTHERS: &str = "*";
+
+/// The months in which something was counted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Totals {
+    /// Ascending.
+    months: Vec<Month>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Month {
+    pub month: MonthId,
+    /// Applied, not failed.
+    pub records: u64,
+    pub failed: u64,
+    charges: Charges,
+    kinds: Table<Cells>,
+    users: UserTable,
+    fields: Vec<Field>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Field {
+    dimension: DimensionId,
+    values: Table<Tally>,
+}
+
+/// What is counted for a value of a breakdown.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tally {
+    pub records: u64,
+    pub charges: Charges,
+}
+
+/// An applied record, as the totals see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Applied<'a> {
+    pub month: MonthId,
+    /// The CloudEvents `type`.
+    pub kind: &'a str,
+    /// The user's index in the account.
+    pub user: Option<u32>,
+    pub dimensions: &'a [(DimensionId, Dimension<'a>)],
+    pub route: Route,
+    pub unit: UnitId,
+    pub charged: Amount,
+    /// Those used in pricing, over 0, each once.
+    pub quantities: &'a [(QuantityId, Amount)],
+}
+
+impl Totals {
+    /// Counts an applied record; `by` is the catalog's `[totals] by`.
+    pub fn applied(&mut self, names: &mut Names, by: &[Breakdown], record: &Applied<'_>) {
+        let month = self.month_mut(record.month);
+        month.records += 1;
+        month.charges.add(record.route, record.unit, record.charged);
+        if !record.quantities.is_empty() {
+            let kind = month.kinds.row(names, record.kind);
+            for (quantity, amount) in record.quantities {
+                kind.add(*quantity, *amount);
+            }
+        }
+        for breakdown in by {
+            match breakdown {
+                Breakdown::User => {
+                    if let Some(user) = record.user {
+                        month.users.row(user).count(record);
+                    }
+                }
+                Breakdown::Dimension(id) => match dimension(record.dimensions, *id) {
+                    None => {}
+                    Some(Dimension::Text(text)) => month.value(names, *id, text).count(record),
+                    Some(Dimension::List(list)) => {
+                        for (place, text) in list.iter().enumerate() {
+                            if !list[..place].contains(text) {
+                                month.value(names, *id, text).count(record);
+                            }
+                        }
+                    }
+                },
+            }
+        }
+    }
+
+    /// Counts a failed record.
+    pub fn failed(&mut self, month: MonthId) {
+        self.month_mut(month).failed += 1;
+    }
+
+    /// Whether counting the record would bring a total to 10²⁰. A breakdown never holds more than its total.
+    pub fn would_overflow(&self, record: &Applied<'_>) -> bool {
+        let Some(month) = self.month(record.month) else { return record.charged >= Amount::TOTAL_LIMIT };
+        if month.charges.of(record.route, record.unit) + record.charged >= Amount::TOTAL_LIMIT {
+            return true;
+        }
+        // A quantity is under 10¹⁵, so that the sums of 99,999 records stay under 10²⁰.
+        const SAFE_RECORDS: u64 = 99_999;
+        if month.records < SAFE_RECORDS {
+            return false;
+        }
+        let kind = month.kinds.find(record.kind);
+        let counted = |quantity| kind.map_or(Amount::ZERO, |cells| cells.of(quantity));
+        record.quantities.iter().any(|(quantity, amount)| counted(*quantity) + *amount >= Amount::TOTAL_LIMIT)
+    }
+
+    /// Drops the months before `month`.
+    pub fn forget_before(&mut self, month: MonthId) {
+        self.months.retain(|kept| kept.month >= month);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.months.is_empty()
+    }
+
+    pub fn month(&self, month: MonthId) -> Option<&Month> {
+        self.months.iter().rev().find(|kept| kept.month == month)
+    }
+
+    /// Ascending.
+    pub fn months(&self) -> &[Month] {
+        &self.months
+    }
+
+    /// The month, empty where nothing was counted yet. The last one is the usual case.
+    pub fn month_mut(&mut self, month: MonthId) -> &mut Month {
+        let after = self.months.iter().rposition(|kept| kept.month <= month).map_or(0, |place| place + 1);
+        let found = after > 0 && self.months[after - 1].month == month;
+        if !found {
+            self.months.insert(after, Month { month, ..Month::default() });
+        }
+        &mut self.months[after - usize::from(found)]
+    }
+}
+
+impl Month {
+    pub fn charges(&self) -> &Charges {
+        &self.charges
+    }
+
+    /// Types with their quantities, in order of first appearance.
+    pub fn kinds(&self) -> impl Iterator<Item = (&str, &[(QuantityId, Amount)])> {
+        self.kinds.rows().map(|(name, cells)| (name, cells.as_slice()))
+    }
+
+    /// Values of a field with what was counted for them, in order of first appearance.
+    pub fn values(&self, id: DimensionId) -> impl Iterator<Item = (&str, &Tally)> {
+        self.fields.iter().filter(move |field| field.dimension == id).flat_map(|field| field.values.rows())
+    }
+
+    /// Users, by their index in the account, with what was counted for them, in order of first appearance.
+    pub fn users(&self) -> impl Iterator<Item = (u32, &Tally)> {
+        self.users.rows()
+    }
+
+    fn value(&mut self, names: &mut Names, id: DimensionId, text: &str) -> &mut Tally {
+        self.field(id).values.row(names, text)
+    }
+
+    fn field(&mut self, id: DimensionId) -> &mut Field {
+        let place = self.fields.iter().position(|field| field.dimension == id).unwrap_or_else(|| {
+            self.fields.push(Field { dimension: id, values: Table::default() });
+            self.fields.len() - 1
+        });
+        &mut self.fields[place]
+    }
+}
+
+impl Tally {
+    fn count(&mut self, record: &Applied<'_>) {
+        self.records += 1;
+        self.charges.add(record.route, record.unit, record.charged);
+    }
+}
