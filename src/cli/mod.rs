@@ -15,7 +15,9 @@
 //! | 78 | configuration: config, catalog, topics |
 
 mod completions;
+pub mod config_template;
 mod man;
+mod validate;
 mod version;
 
 use std::ffi::OsString;
@@ -40,7 +42,9 @@ pub struct Cli {
 #[derive(Args, Clone, Debug)]
 pub struct Globals {
     /// The daemon's configuration file
-    #[arg(long, global = true, env = "METERD_CONFIG", value_name = "FILE", default_value = "meterd.toml")]
+    // `init --config` has no value: it writes one.
+    #[arg(long, global = true, env = "METERD_CONFIG", value_name = "FILE", default_value = "meterd.toml",
+        num_args = 0..=1, default_missing_value = "")]
     pub config: PathBuf,
     /// How results are printed
     #[arg(short, long, global = true, env = "METERD_OUTPUT", value_enum, default_value_t = Output::Text)]
@@ -56,13 +60,25 @@ pub enum Output {
 /// The verbs, in the order of docs/reference.md 12.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    Validate(validate::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
     Version(version::Arguments),
 }
 
+impl Globals {
+    /// `--config` without a file, which only `init` takes: write one.
+    pub fn wants_template(&self) -> bool {
+        self.config.as_os_str().is_empty()
+    }
+}
+
 fn run(verb: Verb, globals: &Globals) -> Result<Verdict, Failure> {
+    if globals.wants_template() {
+        return Err(Failure::usage("--config needs a file here, like `--config meterd.toml`"));
+    }
     match verb {
+        Verb::Validate(arguments) => validate::run(arguments, globals),
         Verb::Completions(arguments) => completions::run(arguments),
         Verb::Man(arguments) => man::run(arguments),
         Verb::Version(arguments) => version::run(arguments, globals),

@@ -79,6 +79,11 @@ impl Diagnostic {
         Diagnostic::new(Severity::Error, file, "", 0..0, "", message, help)
     }
 
+    /// Drops the line of the file.
+    pub(super) fn conceal(&mut self) {
+        self.excerpt.clear();
+    }
+
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
     }

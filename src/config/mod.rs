@@ -5,11 +5,16 @@
 //! right ([`diagnostics`]); only a file without errors becomes a value.
 
 pub mod catalog;
+pub mod daemon;
 pub mod diagnostics;
+mod kafka;
 mod reading;
+pub mod tokens;
 mod values;
 
+pub use daemon::{Config, load};
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
+pub use tokens::{Scope, Tokens};
 
 fn unreadable(file: &str, error: &std::io::Error) -> Diagnostics {
     let help = "check that the file exists and that meterd may read it";

@@ -65,7 +65,7 @@ impl<'t> Reading<'t> {
             check(&reading, root)
         });
         let mut list = reading.found.into_inner();
-        list.sort_by_key(|found| (found.line, found.column));
+        list.sort_by_key(|found| (found.file != file, found.line, found.column));
         (checked.flatten(), Diagnostics { list })
     }
 
@@ -75,6 +75,11 @@ impl<'t> Reading<'t> {
 
     pub fn warning(&self, place: &Place, message: impl Into<String>, help: Option<String>) {
         self.report(Severity::Warning, place, message.into(), help);
+    }
+
+    /// Takes over what was found in a file that this one names.
+    pub fn include(&self, other: Diagnostics) {
+        self.found.borrow_mut().extend(other.list);
     }
 
     fn report(&self, severity: Severity, place: &Place, message: String, help: Option<String>) {
@@ -170,6 +175,14 @@ impl<'r> Value<'r> {
 
     pub fn warning(&self, message: impl Into<String>, help: impl Into<String>) {
         self.reading.warning(&self.place, message, Some(help.into()));
+    }
+
+    /// Reports without showing the line, which may hold a secret.
+    pub fn conceal(&self, message: impl Into<String>, help: impl Into<String>) {
+        self.error(message, help);
+        if let Some(found) = self.reading.found.borrow_mut().last_mut() {
+            found.conceal();
+        }
     }
 
     /// Reports that this is of another form than expected.

@@ -5,7 +5,7 @@ use toml::de::DeValue;
 use super::reading::Value;
 use crate::engine::amount::DecimalError;
 use crate::engine::catalog::Pattern;
-use crate::engine::{Amount, Factor, Ms};
+use crate::engine::{Amount, Factor, Ms, calendar};
 
 const SECOND: i64 = 1_000;
 const DAY: i64 = 86_400 * SECOND;
@@ -118,18 +118,21 @@ impl Value<'_> {
         None
     }
 
-    /// `"2GiB"`, `"512MiB"`, `"64KiB"` or a number of bytes.
-    pub fn size(&self) -> Option<u64> {
-        let what = "a size, like \"512MiB\" or \"2GiB\"";
+    /// `"2GiB"`, `"512MiB"`, `"64KiB"` or a number of bytes; at least `least`.
+    pub fn size(&self, least: u64) -> Option<u64> {
         let bytes = match self.item {
             DeValue::String(text) => parse_size(text),
             DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix()).ok(),
             _ => None,
         };
-        if bytes.is_none() {
-            self.expected(what);
+        match bytes {
+            None => self.expected("a size, like \"512MiB\" or \"2GiB\""),
+            Some(bytes) if bytes < least => {
+                self.error(format!("{bytes} bytes are too few"), format!("at least {}MiB", least >> 20));
+            }
+            Some(_) => {}
         }
-        bytes
+        bytes.filter(|bytes| *bytes >= least)
     }
 
     /// An RFC 3339 string with a zone, or a TOML offset date-time.
@@ -142,7 +145,7 @@ impl Value<'_> {
                 return None;
             }
         };
-        let time = parse_time(&text);
+        let time = calendar::parse_time(&text);
         if time.is_none() {
             let help = "write it like \"2026-01-01T00:00:00Z\", with a zone, in the years 1970 to 9999";
             self.error(format!("{text:?} is not a time"), help);
@@ -231,13 +234,6 @@ fn show_duration(ms: i64) -> String {
         }
     }
     format!("{ms}ms")
-}
-
-/// Milliseconds of an RFC 3339 time with a zone (docs/reference.md 16).
-fn parse_time(text: &str) -> Option<Ms> {
-    let time = chrono::DateTime::parse_from_rfc3339(text).ok()?;
-    let ms = time.timestamp_millis();
-    (0..253_402_300_800_000).contains(&ms).then_some(ms)
 }
 
 fn parse_size(text: &str) -> Option<u64> {
