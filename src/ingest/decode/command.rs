@@ -3,7 +3,7 @@
 
 use bumpalo::Bump;
 
-use super::super::json::{Fault, Kind, Reader};
+use super::super::json::{Invalid, Kind, Reader};
 use super::envelope::{TEXT_BYTES_MAX, check_text};
 use super::{decimal, expected_time, quote};
 use crate::engine::amount::DecimalError;
@@ -33,8 +33,7 @@ struct Fields<'a> {
 /// What a command of the type `kind` with this data (its JSON text) changes, or why it is `bad_command`.
 pub(super) fn read(kind: &str, data: &str, arena: &Bump) -> Result<Change, String> {
     let mut reader = Reader::new(data, arena);
-    let data = Value::read(&mut reader)
-        .map_err(|fault| format!("data: expected {} at its byte {}", fault.expected, fault.at))?;
+    let data = Value::read(&mut reader).map_err(|Invalid| format!("data: expected {}", reader.fault().expected))?;
     let mut fields = Fields::of("data", data)?;
     let change = fields.change(kind)?;
     fields.finish(kind)?;
@@ -265,7 +264,7 @@ impl<'a> Fields<'a> {
 
 impl<'a> Value<'a> {
     /// The text was read once before, so that it is known to be JSON.
-    fn read(reader: &mut Reader<'a>) -> Result<Value<'a>, Fault> {
+    fn read(reader: &mut Reader<'a>) -> Result<Value<'a>, Invalid> {
         let mut first = true;
         Ok(match reader.kind()? {
             Kind::Text => Value::Text(reader.string()?),

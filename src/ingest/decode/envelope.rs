@@ -3,7 +3,7 @@
 use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
 
-use super::super::json::{Fault, Kind, Reader};
+use super::super::json::{Fault, Invalid, Kind, Reader};
 use super::record::Raw;
 use super::{has_control, quote};
 use crate::engine::effects::{Reason, Refusal};
@@ -51,7 +51,7 @@ impl<'a> Envelope<'a> {
         raw: &Raw<'a>,
         record_bytes_max: usize,
         arena: &'a Bump,
-        data: impl FnMut(&mut Reader<'a>) -> Result<(), Fault>,
+        data: impl FnMut(&mut Reader<'a>) -> Result<(), Invalid>,
     ) -> Result<Envelope<'a>, Refusal> {
         let value = raw.value.unwrap_or_default();
         if value.len() > record_bytes_max {
@@ -64,7 +64,7 @@ impl<'a> Envelope<'a> {
         let attributes = if binary {
             if !value.is_empty() {
                 let mut reader = Reader::new(text_of(value)?, arena);
-                whole(&mut reader, data).map_err(|fault| bad_json(value, fault))?;
+                whole(&mut reader, data).map_err(|Invalid| bad_json(value, reader.fault()))?;
             }
             of_headers(raw)
         } else {
@@ -76,7 +76,7 @@ impl<'a> Envelope<'a> {
                 found = reader.kind()?;
                 if found == Kind::Object { attributes.read(reader, arena, &mut data) } else { reader.skip() }
             })
-            .map_err(|fault| bad_json(value, fault))?;
+            .map_err(|Invalid| bad_json(value, reader.fault()))?;
             if found != Kind::Object {
                 let message = format!("expected a CloudEvent, an object with specversion, found {}", found.name());
                 return Err(Refusal { reason: Reason::NotCloudevent, message });
@@ -108,8 +108,8 @@ impl<'a> Attributes<'a> {
         &mut self,
         reader: &mut Reader<'a>,
         arena: &'a Bump,
-        mut data: impl FnMut(&mut Reader<'a>) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
+        mut data: impl FnMut(&mut Reader<'a>) -> Result<(), Invalid>,
+    ) -> Result<(), Invalid> {
         let mut seen = 0u16;
         let mut ignored = BumpVec::new_in(arena);
         reader.enter_object()?;
@@ -247,9 +247,9 @@ pub(super) fn check_text(name: &str, text: &str, bytes_max: usize) -> Result<(),
     Ok(())
 }
 
-fn not_seen(reader: &Reader<'_>, seen: &mut u16, bit: u16) -> Result<(), Fault> {
+fn not_seen(reader: &mut Reader<'_>, seen: &mut u16, bit: u16) -> Result<(), Invalid> {
     if *seen & bit != 0 {
-        return reader.fault("no repeated name in an object");
+        return reader.refuse("no repeated name in an object");
     }
     *seen |= bit;
     Ok(())
@@ -258,8 +258,8 @@ fn not_seen(reader: &Reader<'_>, seen: &mut u16, bit: u16) -> Result<(), Fault> 
 /// One value and nothing after it.
 fn whole<'a>(
     reader: &mut Reader<'a>,
-    mut value: impl FnMut(&mut Reader<'a>) -> Result<(), Fault>,
-) -> Result<(), Fault> {
+    mut value: impl FnMut(&mut Reader<'a>) -> Result<(), Invalid>,
+) -> Result<(), Invalid> {
     value(reader)?;
     reader.end()
 }

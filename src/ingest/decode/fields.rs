@@ -3,7 +3,7 @@
 use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
 
-use super::super::json::{Fault, Kind, Reader};
+use super::super::json::{Invalid, Kind, Reader};
 use super::envelope::{TEXT_BYTES_MAX, check_text};
 use super::{decimal, quote};
 use crate::engine::amount::DecimalError;
@@ -90,7 +90,7 @@ impl<'a, 'c> Fields<'a, 'c> {
     }
 
     /// Reads the value of `data`, whatever it is.
-    pub fn read(&mut self, reader: &mut Reader<'a>) -> Result<(), Fault> {
+    pub fn read(&mut self, reader: &mut Reader<'a>) -> Result<(), Invalid> {
         match reader.kind()? {
             Kind::Object => {}
             Kind::Null => return reader.null(),
@@ -108,7 +108,7 @@ impl<'a, 'c> Fields<'a, 'c> {
     }
 
     #[inline]
-    fn field(&mut self, name: &'a str, reader: &mut Reader<'a>) -> Result<(), Fault> {
+    fn field(&mut self, name: &'a str, reader: &mut Reader<'a>) -> Result<(), Invalid> {
         let known = match name {
             "user" => Known::User,
             "status" => Known::Status,
@@ -118,7 +118,7 @@ impl<'a, 'c> Fields<'a, 'c> {
             _ => return self.catalog_field(name, reader),
         };
         if self.seen.known & (1 << known as u8) != 0 {
-            return reader.fault("no repeated name in an object");
+            return reader.refuse("no repeated name in an object");
         }
         self.seen.known |= 1 << known as u8;
         match value(reader, self.arena)? {
@@ -165,10 +165,10 @@ impl<'a, 'c> Fields<'a, 'c> {
 
     /// A field that means what the catalog makes of it, if anything.
     #[inline]
-    fn catalog_field(&mut self, name: &'a str, reader: &mut Reader<'a>) -> Result<(), Fault> {
+    fn catalog_field(&mut self, name: &'a str, reader: &mut Reader<'a>) -> Result<(), Invalid> {
         let role = self.catalog.roles.get(name).copied();
         if self.seen.repeats(role, name) {
-            return reader.fault("no repeated name in an object");
+            return reader.refuse("no repeated name in an object");
         }
         let value = value(reader, self.arena)?;
         if let Value::Absent = value {
@@ -309,7 +309,7 @@ impl Value<'_> {
 }
 
 #[inline]
-fn value<'a>(reader: &mut Reader<'a>, arena: &'a Bump) -> Result<Value<'a>, Fault> {
+fn value<'a>(reader: &mut Reader<'a>, arena: &'a Bump) -> Result<Value<'a>, Invalid> {
     Ok(match reader.kind()? {
         Kind::Text => Value::Text(reader.string()?),
         Kind::Number => Value::Number(reader.number()?),
@@ -326,7 +326,7 @@ fn value<'a>(reader: &mut Reader<'a>, arena: &'a Bump) -> Result<Value<'a>, Faul
     })
 }
 
-fn list<'a>(reader: &mut Reader<'a>, arena: &'a Bump) -> Result<Value<'a>, Fault> {
+fn list<'a>(reader: &mut Reader<'a>, arena: &'a Bump) -> Result<Value<'a>, Invalid> {
     let mut elements = BumpVec::new_in(arena);
     let mut other = None;
     reader.enter_array()?;
