@@ -77,6 +77,10 @@ impl<'t> Reading<'t> {
         self.report(Severity::Warning, place, message.into(), help);
     }
 
+    pub fn has_errors(&self) -> bool {
+        self.found.borrow().iter().any(Diagnostic::is_error)
+    }
+
     /// Takes over what was found in a file that this one names.
     pub fn include(&self, other: Diagnostics) {
         self.found.borrow_mut().extend(other.list);
@@ -125,6 +129,14 @@ impl<'r> Table<'r> {
 
     pub fn has(&self, key: &str) -> bool {
         self.entries.contains_key(key)
+    }
+
+    /// Where a key stands; the table, if it has none.
+    pub fn place_of(&self, key: &str) -> Place {
+        match self.entries.get_key_value(key) {
+            Some((name, _)) => Place { path: format!("{}.{key}", self.place.path), span: name.span() },
+            None => self.place.clone(),
+        }
     }
 
     /// Every entry of a table whose keys are the file's own choice, in file order.
@@ -252,8 +264,8 @@ impl<'r> Value<'r> {
     /// The tables of `[[key]]`.
     pub fn tables(&self) -> Option<Vec<Table<'r>>> {
         if self.item.is_table() {
-            let key = self.place.path.rsplit('.').next().unwrap_or_default();
-            self.error("expected a list of tables, found one table", format!("write `[[{key}]]`, in double brackets"));
+            let header = format!("write `[[{}]]`, in double brackets", self.place.path);
+            self.error("expected a list of tables, found one table", header);
             return None;
         }
         Some(self.list()?.iter().filter_map(Value::table).collect())
@@ -269,16 +281,22 @@ impl<'r> Value<'r> {
 
     /// One of a few words.
     pub fn choose<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
-        let words = || choices.iter().map(|(word, _)| format!("`{word}`")).collect::<Vec<_>>().join(", ");
+        self.choose_or(choices, "")
+    }
+
+    /// One of a few words, where something else would have been right too.
+    pub fn choose_or<T: Copy>(&self, choices: &[(&str, T)], other: &str) -> Option<T> {
+        let words = choices.iter().map(|(word, _)| format!("\"{word}\""));
+        let forms = words.chain((!other.is_empty()).then(|| other.to_owned())).collect::<Vec<_>>().join(", ");
         let DeValue::String(text) = self.item else {
-            self.expected(&format!("one of {}", words()));
+            self.expected(&format!("one of {forms}"));
             return None;
         };
         let chosen = choices.iter().find(|(word, _)| *word == text).map(|(_, choice)| *choice);
         if chosen.is_none() {
             let help = match nearest(text, choices.iter().map(|(word, _)| *word)) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!("one of {}", words()),
+                None => format!("write one of {forms}"),
             };
             self.error(format!("{text:?} is not known here"), help);
         }
@@ -291,11 +309,12 @@ impl<'r> Value<'r> {
     }
 }
 
-/// The known word that was probably meant.
+/// The known word that was probably meant: a third of it may be mistyped.
 pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let length = word.chars().count();
     known
         .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= candidate.chars().count().max(word.chars().count()).div_ceil(3))
+        .filter(|(distance, candidate)| *distance <= candidate.chars().count().max(length) / 3)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }

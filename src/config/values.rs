@@ -182,7 +182,9 @@ impl Value<'_> {
                 Some(number.as_str().trim_start_matches('+').to_owned())
             }
             DeValue::Float(number) => {
-                let help = format!("write it as a string: \"{}\"", number.as_str().trim_start_matches('+'));
+                let text = number.as_str().trim_start_matches('+');
+                let plain = Amount::parse(text).is_ok();
+                let help = if plain { format!("write it as a string: \"{text}\"") } else { format!("write {what}") };
                 self.error(format!("{number} is a float, which is not exact"), help);
                 None
             }

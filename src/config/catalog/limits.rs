@@ -17,6 +17,8 @@ const ON_EXCEED: [(&str, OnExceed); 3] =
 const CALENDARS: [(&str, CalendarUnit); 3] =
     [("day", CalendarUnit::Day), ("week", CalendarUnit::Week), ("month", CalendarUnit::Month)];
 
+const WINDOW_TABLES: &str = "{ sliding = \"5h\" }, { first_use = \"5h\" }, { calendar = \"day\" }";
+
 impl<'r> Check<'r> {
     /// Each limit with its name and scope, which the plan's `overflow` needs even of a limit that is wrong elsewhere.
     pub(super) fn limits(
@@ -76,7 +78,7 @@ impl<'r> Check<'r> {
 
     fn measure(&mut self, value: &Value<'r>) -> Option<Measure> {
         if !value.item.is_table() {
-            return value.choose(&[("records", Measure::Records)]);
+            return value.choose_or(&[("records", Measure::Records)], "{ unit = \"…\" }, { quantity = \"…\" }");
         }
         let mut table = value.table()?;
         let (unit, quantity) = (table.get("unit"), table.get("quantity"));
@@ -95,7 +97,7 @@ impl<'r> Check<'r> {
 
 fn window_of(value: &Value<'_>) -> Option<Window> {
     if !value.item.is_table() {
-        return value.choose(&[("period", Window::Period), ("lifetime", Window::Lifetime)]);
+        return value.choose_or(&[("period", Window::Period), ("lifetime", Window::Lifetime)], WINDOW_TABLES);
     }
     let mut table = value.table()?;
     let (sliding, first_use, calendar) = (table.get("sliding"), table.get("first_use"), table.get("calendar"));
@@ -112,10 +114,7 @@ fn window_of(value: &Value<'_>) -> Option<Window> {
             Some(Window::Calendar(unit.choose(&CALENDARS)?, zone?))
         }
         _ => {
-            value.error(
-                "a window is of one kind",
-                "write { sliding = \"5h\" }, { first_use = \"5h\" }, { calendar = \"day\" }, \"period\" or \"lifetime\"",
-            );
+            value.error("a window is of one kind", format!("write {WINDOW_TABLES}, \"period\" or \"lifetime\""));
             None
         }
     }
@@ -155,7 +154,7 @@ fn cap_of(value: &Value<'_>) -> Option<Cap> {
     let share = share?;
     match share.item {
         DeValue::String(text) if text.ends_with('%') => share.percent(100).map(Cap::SharePercent),
-        _ => share.choose(&[("equal", Cap::ShareEqual)]),
+        _ => share.choose_or(&[("equal", Cap::ShareEqual)], "a percentage like \"25%\""),
     }
 }
 

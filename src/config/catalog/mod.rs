@@ -4,6 +4,7 @@ mod limits;
 mod names;
 mod plans;
 mod rates;
+mod review;
 
 use std::path::Path;
 
@@ -95,10 +96,16 @@ fn check<'r>(reading: &'r Reading<'r>, mut root: Table<'r>, hash: [u8; 16]) -> O
     let topup = root.get("topup").map(|value| check.topup(&value)).unwrap_or_default();
     let packs = packs.iter().filter_map(|(name, value)| check.pack(name, value)).collect();
     let groups = groups.iter().filter_map(|(name, value)| check.group(name, value)).collect();
-    let rates = check.rates(root.get("rate"));
-    let exchanges = check.exchanges(root.get("exchange"));
+    let (rates, rate_places) = check.rates(root.get("rate"));
+    let (exchanges, exchange_places) = check.exchanges(root.get("exchange"));
     let plans = check.plans_of(&plans);
     let totals = check.totals(root.get("totals"));
+    // Beside errors, warnings would tell of what the errors did.
+    if !reading.has_errors() {
+        check.review_rates(&rates, &rate_places);
+        check.review_exchanges(&exchanges, &exchange_places);
+        check.review_units(&rates, &exchanges, &plans, payg.as_ref().map(|payg| payg.unit), &rate_places);
+    }
     root.finish();
     let Check { fields, default_plan, .. } = check;
     let (quantities, dimensions, roles) = fields.into_parts();
@@ -289,5 +296,103 @@ mod tests {
             seen += 1;
         }
         assert!(seen > 0, "no catalog found");
+    }
+
+    /// One of everything, in the forms that are allowed.
+    const EVERYTHING: &str = r#"
+catalog = "all"
+default_plan = "free"
+create_accounts = false
+late = "35d"
+future = "0s"
+users_max = 7
+[unit.flow]
+scale = 0
+[unit.usd]
+[currency.usd]
+[currency.jpy]
+decimals = 0
+[payg]
+unit = "usd"
+low = ["20", -5]
+[topup]
+minimum = { amount = 20, currency = "usd" }
+expires_after = "365d"
+[pack.small]
+unit = "flow"
+amount = 1_000
+price = { amount = "500", currency = "jpy" }
+[group.premium]
+match = { model = ["opus-*", "haiku"], tier = "*" }
+[group.all]
+match = {}
+[[rate]]
+type = "llm.*"
+match = { model = "opus-*" }
+unit = "usd"
+price = [{ quantity = "tokens", rate = "0.000000000001", per = "0.000000001", step = 1_000_000_000_000 }]
+multiply = { field = "model", values = { "opus-4" = "5" }, otherwise = 0 }
+each = { field = "features", prices = { search = [] }, otherwise = "free" }
+minimum = "0.01"
+session_max = "3h"
+from = 2026-01-01T01:00:00.5+01:00
+until = "2026-02-01T00:00:00Z"
+[[exchange]]
+from_unit = "usd"
+to_unit = "flow"
+value = "999999999.999999999999"
+class = "*"
+[[exchange]]
+from_unit = "usd"
+to_unit = "flow"
+value = "0.03"
+class = "partner"
+[plan.free]
+[plan.pro]
+price = { currency = "usd", month = "20", year = 200 }
+period = "36h"
+seats = 100_000
+unit = "flow"
+allow = ["all", "premium"]
+grants = [{ name = "plan", amount = "30", rollover = { max = 5 } }, { name = "extra", amount = 1, priority = 0 }]
+grace = "7d"
+upgrade_credits = "difference"
+overdraft = "forgive"
+low = ["100%", "-3.5", "0.000000001%"]
+exhausted_below = "-10"
+overflow = ["balance", "b"]
+refund = { within = "24h", fee = "100%", then = "pro" }
+[[plan.pro.limit]]
+name = "a"
+measure = { unit = "flow" }
+scope = "user"
+window = { sliding = "5h" }
+cap = { share = "25%" }
+group = "premium"
+type = "image.*"
+on_exceed = "notify"
+warn = ["1000%", "80%"]
+[[plan.pro.limit]]
+name = "b"
+measure = { quantity = "pages" }
+window = { calendar = "week", tz = "Europe/Rome" }
+cap = 0
+on_exceed = "overflow"
+[plan.trial]
+ends_after = "7d"
+"#;
+
+    #[test]
+    fn reads_everything() {
+        let (catalog, warnings) = parse(EVERYTHING, "all.toml").unwrap_or_else(|wrong| panic!("{wrong}"));
+        assert_eq!(warnings, []);
+        assert_eq!(catalog.hash.as_slice(), &Sha256::digest(EVERYTHING)[..16]);
+        insta::assert_debug_snapshot!((
+            (&catalog.name, catalog.create_accounts, catalog.late_ms, catalog.future_ms, catalog.users_max),
+            (&catalog.units, &catalog.currencies, &catalog.payg, &catalog.topup, &catalog.packs),
+            (&catalog.groups, &catalog.rates, &catalog.exchanges),
+            (&catalog.plans, &catalog.totals),
+            (&catalog.quantities, &catalog.dimensions),
+        ));
     }
 }

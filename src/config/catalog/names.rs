@@ -37,6 +37,10 @@ impl<'r> Names<'r> {
         Names { kind, list, ids }
     }
 
+    pub(super) fn name(&self, id: u8) -> &'r str {
+        self.list[usize::from(id)]
+    }
+
     pub(super) fn id(&self, name: &str) -> Option<usize> {
         self.ids.get(name).copied()
     }
@@ -84,7 +88,7 @@ impl Fields {
         match self.roles.get(name) {
             Some(Role::Quantity(id)) => return Some(*id),
             Some(Role::Dimension(_)) => {
-                self.report_both(value.reading(), name, &value.place, "matched or broken down by");
+                self.report_both(value.reading(), name, &value.place, "compared as a text");
                 return None;
             }
             None => {}

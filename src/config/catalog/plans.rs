@@ -40,8 +40,7 @@ impl<'r> Check<'r> {
         let overflow = table.get("overflow");
         let overflow = overflow.map(|value| self.overflow(&value, &limits, unit_value.is_some())).unwrap_or_default();
         let refund = table.get("refund").and_then(|refund| self.refund(&refund));
-        table.finish();
-        Some(Plan {
+        let plan = Plan {
             name: name.text.into(),
             price,
             period,
@@ -61,7 +60,12 @@ impl<'r> Check<'r> {
             overflow,
             refund,
             limits: limits.into_iter().filter_map(|(_, _, limit)| limit).collect(),
-        })
+        };
+        if !self.reading.has_errors() {
+            self.review_plan(&table, &plan);
+        }
+        table.finish();
+        Some(plan)
     }
 
     fn plan_price(&mut self, value: &Value<'r>) -> Option<PlanPrice> {
@@ -114,8 +118,20 @@ impl<'r> Check<'r> {
         if !has_unit && !list.is_empty() {
             value.error("grants need the plan's `unit`", "say which unit the plan gives, like `unit = \"credit\"`");
         }
-        let grants = list.iter().filter_map(|grant| self.grant(grant, unit));
-        grants.collect()
+        let mut grants: Vec<PlanGrant> = Vec::new();
+        for value in &list {
+            let Some(grant) = self.grant(value, unit) else { continue };
+            if let Some(other) = grants.iter().find(|other| other.name == grant.name) {
+                let message = format!("the plan has two grants named `{}`", grant.name);
+                if grant.rollover_max.is_some() || other.rollover_max.is_some() {
+                    value.error(message, "what is left of a name rolls over once: give each grant a name of its own");
+                } else {
+                    value.warning(message, "notices could not tell them apart");
+                }
+            }
+            grants.push(grant);
+        }
+        grants
     }
 
     fn grant(&mut self, value: &Value<'r>, unit: Option<u8>) -> Option<PlanGrant> {

@@ -1,15 +1,20 @@
 //! Rate rows and exchange rows.
 
-use super::super::reading::{Table, Value};
+use super::super::reading::{Place, Table, Value};
 use super::super::values::Sign;
 use super::Check;
 use crate::engine::catalog::{Component, Each, Exchange, Match, Multiply, Rate};
 use crate::engine::{Factor, Ms};
 
 impl<'r> Check<'r> {
-    pub(super) fn rates(&mut self, value: Option<Value<'r>>) -> Vec<Rate> {
+    /// The rows that could be read, and where they stand.
+    pub(super) fn rates(&mut self, value: Option<Value<'r>>) -> (Vec<Rate>, Vec<Place>) {
         let tables = value.and_then(|value| value.tables()).unwrap_or_default();
-        tables.into_iter().filter_map(|table| self.rate(table)).collect()
+        let rows = tables.into_iter().filter_map(|table| {
+            let place = table.place().clone();
+            self.rate(table).map(|rate| (rate, place))
+        });
+        rows.unzip()
     }
 
     fn rate(&mut self, mut table: Table<'r>) -> Option<Rate> {
@@ -109,9 +114,14 @@ impl<'r> Check<'r> {
         self.fields.dimension(self.reading, field.text()?, &field.place)
     }
 
-    pub(super) fn exchanges(&mut self, value: Option<Value<'r>>) -> Vec<Exchange> {
+    /// The rows that could be read, and where they stand.
+    pub(super) fn exchanges(&mut self, value: Option<Value<'r>>) -> (Vec<Exchange>, Vec<Place>) {
         let tables = value.and_then(|value| value.tables()).unwrap_or_default();
-        tables.into_iter().filter_map(|table| self.exchange(table)).collect()
+        let rows = tables.into_iter().filter_map(|table| {
+            let place = table.place().clone();
+            self.exchange(table).map(|row| (row, place))
+        });
+        rows.unzip()
     }
 
     fn exchange(&mut self, mut table: Table<'r>) -> Option<Exchange> {
@@ -128,7 +138,7 @@ impl<'r> Check<'r> {
         if let (Some(value), Some(Factor(0))) = (&value, factor) {
             value.error("amounts are divided by the value, so it cannot be 0", "it must be more than 0");
         }
-        let class = table.get("class").and_then(|class| class.text()).filter(|class| *class != "*");
+        let class = table.get("class").and_then(|class| self.class(&class)).filter(|class| *class != "*");
         let from = table.get("from").and_then(|from| from.instant());
         table.finish();
         Some(Exchange {
@@ -138,5 +148,13 @@ impl<'r> Check<'r> {
             class: class.map(Into::into),
             from: from.unwrap_or(Ms::MIN),
         })
+    }
+
+    fn class(&self, value: &Value<'r>) -> Option<&'r str> {
+        let class = value.text()?;
+        if class.is_empty() {
+            value.error("an empty class", "name a class of accounts, or \"*\" for all");
+        }
+        Some(class)
     }
 }
