@@ -3,9 +3,10 @@
 use std::io::{BufRead, BufReader};
 use std::sync::Arc;
 
+use meterd::config::Tokens;
+use meterd::config::daemon::Http;
 use meterd::engine::Amount;
-use meterd::query::http::{Server, Settings, start};
-use meterd::query::tokens::{Scope, Token, Tokens, hash};
+use meterd::query::http::{Server, start};
 use meterd::query::{
     AccountLine, Ask, Backend, CheckAnswer, CheckLimit, CheckReason, Health, HealthCheck, NoticeLine, PartitionStatus,
     Query, Reply, TopicStatus,
@@ -111,9 +112,10 @@ struct Answer {
 }
 
 impl Site {
-    fn new(tokens: Tokens) -> Site {
+    fn new(tokens: Option<Tokens>) -> Site {
         let (notices, _) = broadcast::channel(64);
-        let settings = Settings { listen: "127.0.0.1:0".parse().expect("an address"), tokens, tls_terminated: false };
+        let listen = "127.0.0.1:0".parse().expect("an address");
+        let settings = Http { listen, advertise: None, tokens, tls_terminated: false };
         let backend = Arc::new(Canned { notices: notices.clone() });
         let server = start(settings, backend, Metrics::new()).expect("a free port");
         let client = ureq::Agent::config_builder().http_status_as_error(false).max_redirects(0).build().new_agent();
@@ -121,7 +123,7 @@ impl Site {
     }
 
     fn open() -> Site {
-        Site::new(Tokens::default())
+        Site::new(None)
     }
 
     fn url(&self, path: &str) -> String {
@@ -242,12 +244,18 @@ fn tells_its_own_state() {
 
 #[test]
 fn tokens_open_what_their_scope_allows() {
-    let token = |text: &str, scope| Token { name: text.into(), sha256: hash(text), scope };
-    let site = Site::new(Tokens::new(vec![
-        token("reader", Scope::Read),
-        token("admin", Scope::Admin),
-        token("holder", Scope::Account("acme".into())),
-    ]));
+    let tokens = "
+        [[token]]
+        sha256 = \"3d0941964aa3ebdcb00ccef58b1bb399f9f898465e9886d5aec7f31090a0fb30\"  # reader
+        scope = \"read\"
+        [[token]]
+        sha256 = \"8c6976e5b5410415bde908bd4dee15dfb167a9c873fc4bb8a81f6f2ab448a918\"  # admin
+        scope = \"admin\"
+        [[token]]
+        sha256 = \"6e45386daeb0b86da1ac4c609001d1e973f90314f0b709175264865c42dc6ba7\"  # holder
+        scope = { account = \"acme\" }
+    ";
+    let site = Site::new(Some(Tokens::parse(tokens, "tokens.toml").expect("tokens")));
     let status = |path: &str, token: &str| {
         let value = format!("Bearer {token}");
         site.get_with(path, &[("authorization", &value)]).status
@@ -283,18 +291,28 @@ fn without_tokens_only_this_machine_is_served() {
 #[test]
 fn notices_stream_by_account_and_type() {
     let site = Site::open();
-    let response = site.client.get(site.url("/v1/notices?account=acme&type=cap.*")).call().expect("a stream");
-    assert_eq!(response.headers()["content-type"].as_bytes(), b"text/event-stream");
-    for (account, kind, sequence) in
-        [("beta", "cap.warning", 1), ("acme", "grace.ended", 1), ("acme", "cap.exceeded", 2)]
-    {
+    let listen = |path: &str| {
+        let response = site.client.get(site.url(path)).call().expect("a stream");
+        assert_eq!(response.headers()["content-type"].as_bytes(), b"text/event-stream");
+        BufReader::new(response.into_body().into_reader()).lines().map(|line| line.expect("a line"))
+    };
+    let send = |account: &str, kind: &str, sequence| {
         let json = format!("{{\"id\":\"{account}/{sequence}\"}}").into_bytes();
         let line = NoticeLine { account: account.into(), kind: kind.into(), sequence, json };
-        site.notices.send(Arc::new(line)).expect("the stream listens");
-    }
-    let lines = BufReader::new(response.into_body().into_reader()).lines();
-    let event: Vec<String> = lines.map(|line| line.expect("a line")).take_while(|line| !line.is_empty()).collect();
+        site.notices.send(Arc::new(line)).expect("the server listens");
+    };
+    let mut now = listen("/v1/notices?account=acme&type=cap.*");
+    send("beta", "cap.warning", 1);
+    send("acme", "grace.ended", 1);
+    send("acme", "cap.exceeded", 2);
+    let event: Vec<String> = now.by_ref().take_while(|line| !line.is_empty()).collect();
     assert_eq!(event, ["id: acme/2", "event: notice", "data: {\"id\":\"acme/2\"}"]);
+
+    let ids = listen("/v1/notices?recent=2").filter(|line| line.starts_with("id: "));
+    assert_eq!(ids.take(2).collect::<Vec<_>>(), ["id: acme/1", "id: acme/2"]);
+    let mut later = listen("/v1/notices?account=acme&recent=1").filter(|line| line.starts_with("id: "));
+    send("acme", "cap.restored", 3);
+    assert_eq!(later.by_ref().take(2).collect::<Vec<_>>(), ["id: acme/2", "id: acme/3"]);
 }
 
 #[test]

@@ -28,6 +28,19 @@ pub enum Scope {
     Account(String),
 }
 
+impl Scope {
+    pub fn reads(&self, account: &str) -> bool {
+        match self {
+            Scope::Read | Scope::Admin => true,
+            Scope::Account(own) => own == account,
+        }
+    }
+
+    pub fn reads_all(&self) -> bool {
+        !matches!(self, Scope::Account(_))
+    }
+}
+
 /// The hashes of tokens and what each allows.
 pub struct Tokens {
     list: Vec<([u8; 32], Scope)>,

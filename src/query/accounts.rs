@@ -16,8 +16,8 @@ use tokio::sync::oneshot;
 
 use super::http::{Site, json as json_answer};
 use super::problem::Problem;
-use super::tokens::Scope;
 use super::{AccountLine, Ask, CheckAnswer, CheckRequest, LIST_MAX, Query, Reply, rate_limit};
+use crate::config::Scope;
 use crate::engine::input::Billing;
 use crate::engine::{Amount, Ms};
 
@@ -29,7 +29,7 @@ const ACCOUNT_BYTES_MAX: usize = 256;
 pub struct Account(String);
 
 /// The parameters after `?`; unknown ones are refused, so that a typo does not look like an answer.
-pub struct Asked<T>(T);
+pub struct Asked<T>(pub T);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -17,8 +17,11 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::MissedTickBehavior;
 
-use super::tokens::{Scope, Tokens};
-use super::{Backend, accounts, assets, feed, problem::Problem, status};
+use super::feed::{self, Feed};
+use super::problem::Problem;
+use super::{Backend, accounts, assets, status};
+use crate::config::daemon::Http;
+use crate::config::{Scope, Tokens};
 use crate::telemetry::Metrics;
 use crate::telemetry::families::Exposition;
 use crate::telemetry::history::History;
@@ -27,13 +30,6 @@ use crate::telemetry::history::History;
 const REQUESTS_MAX: usize = 256;
 /// How long requests under way may take when the server stops.
 const STOP_GRACE: Duration = Duration::from_millis(300);
-
-pub struct Settings {
-    pub listen: SocketAddr,
-    pub tokens: Tokens,
-    /// A proxy in front ends TLS and decides about host names.
-    pub tls_terminated: bool,
-}
 
 /// A running server. Dropped, it ends at once; [`Server::stop`] lets requests under way finish.
 pub struct Server {
@@ -50,21 +46,22 @@ pub(super) struct Site {
     pub exposition: Exposition,
     pub history: Mutex<History>,
     pub started: Instant,
+    pub feed: Feed,
     pub streams: Arc<Semaphore>,
     requests: Semaphore,
-    tokens: Tokens,
+    tokens: Option<Tokens>,
     any_host: bool,
 }
 
 /// Binds and serves. An error is that of binding: the address is taken, or not ours.
-pub fn start(settings: Settings, backend: Arc<dyn Backend>, metrics: Arc<Metrics>) -> io::Result<Server> {
+pub fn start(http: Http, backend: Arc<dyn Backend>, metrics: Arc<Metrics>) -> io::Result<Server> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .max_blocking_threads(1)
         .thread_name("http")
         .enable_all()
         .build()?;
-    let listener = runtime.block_on(TcpListener::bind(settings.listen))?;
+    let listener = runtime.block_on(TcpListener::bind(http.listen))?;
     let address = listener.local_addr()?;
     let site = Arc::new(Site {
         backend,
@@ -72,13 +69,16 @@ pub fn start(settings: Settings, backend: Arc<dyn Backend>, metrics: Arc<Metrics
         metrics,
         history: Mutex::default(),
         started: Instant::now(),
+        feed: Feed::new(),
         streams: Arc::new(Semaphore::new(feed::STREAMS_MAX)),
         requests: Semaphore::new(REQUESTS_MAX),
-        any_host: settings.tls_terminated || !settings.tokens.is_empty() || !settings.listen.ip().is_loopback(),
-        tokens: settings.tokens,
+        any_host: http.tls_terminated || http.tokens.is_some() || !http.listen.ip().is_loopback(),
+        tokens: http.tokens,
     });
     let (stop, stopped) = oneshot::channel();
     runtime.spawn(keep_history(site.clone()));
+    let (listening, notices) = (site.clone(), site.backend.notices());
+    runtime.spawn(async move { listening.feed.listen(notices).await });
     let serve = axum::serve(listener, routes(site)).with_graceful_shutdown(async {
         // An error is the server dropped without stop: the runtime ends with it.
         let _ = stopped.await;
@@ -156,13 +156,11 @@ fn scope_of(site: &Site, request: &Request) -> Result<Scope, Problem> {
             return Err(Problem::foreign_host(host));
         }
     }
-    if site.tokens.is_empty() {
-        return Ok(Scope::Read);
-    }
+    let Some(tokens) = &site.tokens else { return Ok(Scope::Read) };
     let presented = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let presented =
         presented.and_then(|value| value.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
-    match presented.map(|(_, token)| site.tokens.scope(token.trim())) {
+    match presented.map(|(_, token)| tokens.scope_of(token.trim())) {
         Some(Some(scope)) => Ok(scope.clone()),
         // What is open needs no scope, and a wrong token there is no reason to fail a health check.
         _ if is_open(request.uri().path()) => Ok(Scope::Account(String::new())),

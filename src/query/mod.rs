@@ -11,7 +11,6 @@ pub mod http;
 mod problem;
 mod rate_limit;
 mod status;
-pub mod tokens;
 
 use std::sync::Arc;
 
@@ -47,6 +46,9 @@ pub enum Ask {
     /// The view of an account, as of its partition's clock.
     View { account: String },
     /// Totals of one month (`year * 12 + month0`, UTC; absent: the clock's), broken down by a field of `[totals] by`.
+    ///
+    /// `{"account","month":"2026-11","records","failed","charged":{"plan","payg","overflow"},"quantities","by":"model",
+    /// "values":[{"value":"opus-4.7","records","charged"}]}`, values by bytes; without `by` it is null and `values` empty.
     Usage { account: String, month: Option<i32>, by: Option<String> },
     /// Whether the account may use something, as of the wall clock.
     Check { account: String, request: CheckRequest },

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::HealthCheck;
 use super::http::Site;
 use super::problem::Problem;
-use super::tokens::Scope;
+use crate::config::Scope;
 use crate::telemetry::history::Sample;
 
 pub async fn partitions(State(site): State<Arc<Site>>, Extension(scope): Extension<Scope>) -> Response {
