@@ -29,7 +29,9 @@ enum Attribute<'a> {
     #[default]
     Absent,
     Text(&'a str),
-    /// What else was found.
+    /// A header's value that is not UTF-8.
+    Bytes,
+    /// What else JSON gave.
     Other(&'static str),
 }
 
@@ -98,7 +100,7 @@ impl<'a> Envelope<'a> {
             Attribute::Absent => Ok(()),
             Attribute::Text(text) if is_json_type(text) => Ok(()),
             Attribute::Text(text) => Err(format!("datacontenttype: expected application/json, found {}", quote(text))),
-            Attribute::Other(found) => Err(format!("datacontenttype: expected application/json, found {found}")),
+            other => Err(format!("datacontenttype: expected application/json, found {}", other.name())),
         }
     }
 }
@@ -163,10 +165,12 @@ impl<'a> Attributes<'a> {
             Attribute::Text(other) => {
                 return Err(not_cloudevent(format!("specversion: expected \"1.0\", found {}", quote(other))));
             }
-            Attribute::Other(found) => {
-                return Err(not_cloudevent(format!("specversion: expected \"1.0\", found {found}")));
+            other => {
+                return Err(not_cloudevent(format!("specversion: expected \"1.0\", found {}", other.name())));
             }
-            Attribute::Absent => return Err(not_cloudevent("specversion: expected \"1.0\", found nothing".to_owned())),
+        }
+        if let Attribute::Bytes = self.content_type {
+            return Err(not_cloudevent("content-type: expected a text, found bytes that are not UTF-8".to_owned()));
         }
         let id = self.id.required("id").map_err(not_cloudevent)?;
         let source = self.source.required("source").map_err(not_cloudevent)?;
@@ -183,8 +187,7 @@ impl<'a> Attribute<'a> {
         match self {
             Attribute::Text("") => Err(format!("{name}: expected a text, found an empty one")),
             Attribute::Text(text) => Ok(text),
-            Attribute::Absent => Err(format!("{name}: expected a text, found nothing")),
-            Attribute::Other(found) => Err(format!("{name}: expected a text, found {found}")),
+            other => Err(format!("{name}: expected a text, found {}", other.name())),
         }
     }
 
@@ -192,7 +195,16 @@ impl<'a> Attribute<'a> {
         match self {
             Attribute::Text(text) => Ok(Some(text)),
             Attribute::Absent => Ok(None),
-            Attribute::Other(found) => Err(format!("{name}: expected a text or nothing, found {found}")),
+            other => Err(format!("{name}: expected a text or nothing, found {}", other.name())),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Attribute::Absent => "nothing",
+            Attribute::Text(_) => "a text",
+            Attribute::Bytes => "bytes that are not UTF-8",
+            Attribute::Other(found) => found,
         }
     }
 }
@@ -214,7 +226,7 @@ fn of_headers<'a>(raw: &Raw<'a>) -> Attributes<'a> {
         *slot = match header.value.map(std::str::from_utf8) {
             None => Attribute::Absent,
             Some(Ok(text)) => Attribute::Text(text),
-            Some(Err(_)) => Attribute::Other("bytes that are not UTF-8"),
+            Some(Err(_)) => Attribute::Bytes,
         };
     }
     attributes
