@@ -264,3 +264,6 @@ fn utc(at: Ms) -> NaiveDateTime {
     let at = at.clamp(-LAST, LAST);
     DateTime::from_timestamp_millis(at).expect("chrono holds far more than the years to 9999").naive_utc()
 }
+
+#[cfg(test)]
+mod tests;

@@ -242,3 +242,6 @@ impl Matcher {
 fn matchers(matches: &[Match]) -> Vec<Matcher> {
     matches.iter().map(|by| Matcher { dimension: by.dimension, set: TextSet::new(&by.patterns) }).collect()
 }
+
+#[cfg(test)]
+mod tests;

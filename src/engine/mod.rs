@@ -6,6 +6,8 @@ pub mod amount;
 pub mod calendar;
 pub mod catalog;
 pub mod effects;
+#[cfg(test)]
+mod fixture;
 pub mod input;
 pub mod lookup;
 pub mod price;

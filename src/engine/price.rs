@@ -161,3 +161,6 @@ fn at_scale(count: u128, scale: u8) -> Option<Amount> {
     let nanos = count.checked_mul(10u128.pow(9 - u32::from(scale)))?;
     i128::try_from(nanos).ok().map(Amount::from_nanos)
 }
+
+#[cfg(test)]
+mod tests;

@@ -197,3 +197,6 @@ impl Tally {
         self.charges.add(record.route, record.unit, record.charged);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -268,3 +268,6 @@ impl std::fmt::Debug for Stamp {
 }
 
 const _: () = assert!(size_of::<Counter>() == 32);
+
+#[cfg(test)]
+mod tests;
