@@ -16,6 +16,7 @@
 
 mod completions;
 pub mod config_template;
+mod init;
 mod man;
 mod validate;
 mod version;
@@ -44,7 +45,7 @@ pub struct Globals {
     /// The daemon's configuration file
     // `init --config` has no value: it writes one.
     #[arg(long, global = true, env = "METERD_CONFIG", value_name = "FILE", default_value = "meterd.toml",
-        num_args = 0..=1, default_missing_value = "")]
+        num_args = 0..=1, default_missing_value = "-")]
     pub config: PathBuf,
     /// How results are printed
     #[arg(short, long, global = true, env = "METERD_OUTPUT", value_enum, default_value_t = Output::Text)]
@@ -60,6 +61,7 @@ pub enum Output {
 /// The verbs, in the order of docs/reference.md 12.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    Init(init::Arguments),
     Validate(validate::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
@@ -69,15 +71,16 @@ pub enum Verb {
 impl Globals {
     /// `--config` without a file, which only `init` takes: write one.
     pub fn wants_template(&self) -> bool {
-        self.config.as_os_str().is_empty()
+        self.config.as_os_str() == "-"
     }
 }
 
 fn run(verb: Verb, globals: &Globals) -> Result<Verdict, Failure> {
-    if globals.wants_template() {
+    if globals.wants_template() && !matches!(verb, Verb::Init(_)) {
         return Err(Failure::usage("--config needs a file here, like `--config meterd.toml`"));
     }
     match verb {
+        Verb::Init(arguments) => init::run(arguments, globals),
         Verb::Validate(arguments) => validate::run(arguments, globals),
         Verb::Completions(arguments) => completions::run(arguments),
         Verb::Man(arguments) => man::run(arguments),
