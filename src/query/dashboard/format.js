@@ -53,6 +53,7 @@ export function inTime(time) {
 export function percent(part, all) {
   if (all <= 0) return part > 0 ? "100%" : "0%";
   const value = (part / all) * 100;
+  if (value > 0 && value < 0.05) return "<0.1%";
   return `${value > 0 && value < 10 ? value.toFixed(1) : Math.floor(value)}%`;
 }
 

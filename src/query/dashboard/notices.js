@@ -24,9 +24,9 @@ const who = (data) => (data.user ? [h("b", {}, data.user), " "] : []);
 const DOES = { block: "block further use", overflow: "use goes on as pay as you go", notify: "nothing is blocked" };
 
 const WORDS = {
-  "cap.warning": (d) => [who(d), `passed ${d.threshold} of `, h("b", {}, d.limit), ": ", exact(d.used), " of ", exact(d.cap, d.measure)],
-  "cap.exceeded": (d) => [who(d), "used up ", h("b", {}, d.limit), ": ", exact(d.used), " of ", exact(d.cap, d.measure), ` — ${DOES[d.action]}`],
-  "cap.restored": (d) => [who(d), "may use ", h("b", {}, d.limit), " again: ", exact(d.used), " of ", exact(d.cap, d.measure),
+  "cap.warning": (d) => [who(d), `passed ${d.threshold} of limit `, h("b", {}, d.limit), ": ", exact(d.used), " of ", exact(d.cap, d.measure)],
+  "cap.exceeded": (d) => [who(d), "used up limit ", h("b", {}, d.limit), ": ", exact(d.used), " of ", exact(d.cap, d.measure), ` — ${DOES[d.action]}`],
+  "cap.restored": (d) => [who(d), "is under limit ", h("b", {}, d.limit), " again: ", exact(d.used), " of ", exact(d.cap, d.measure),
     { time: "", cap: " — the cap was changed", plan: " — the plan was changed" }[d.reason] ?? ""],
   "balance.low": (d) => ["balance low: ", exact(d.available, d.unit), ` left, at or under ${d.threshold}`],
   "balance.exhausted": (d) => ["balance exhausted: ", exact(d.available, d.unit), " left",

@@ -59,7 +59,7 @@ function cards(overview) {
       chart({ label: `Records a second, ${rate(last.records)} now`, format: rate, floor: 10,
         series: [{ name: "", values: of("records"), kind: "area", tone: "accent" }] })),
     card("End to end", latency.count ? String(latency.p50_ms) : "–", latency.count ? "ms p50" : "",
-      latency.count ? `p99 ${count(latency.p99_ms)} ms · from record to committed notice, last minute` : "no notices in the last minute",
+      latency.count ? `p99 ${count(latency.p99_ms)} ms · record to committed notice` : "no notices in the last minute",
       chart({ label: `End-to-end milliseconds, p50 ${latency.p50_ms}, p99 ${latency.p99_ms}`, format: (value) => `${count(value)} ms`, floor: 10,
         series: [
           { name: "p99", values: of("p99_ms"), kind: "area", tone: "soft" },
