@@ -101,13 +101,13 @@ impl Counter {
                     *used = Amount::ZERO;
                 }
             }
-            (Counter::Calendar { used, start, end }, Window::Calendar(unit, tz)) => {
-                if end.get().is_none_or(|end| end <= clock) {
-                    let span = calendar::calendar_span(*unit, *tz, clock);
-                    *start = Stamp::at(span.start);
-                    *end = span.end.map_or(Stamp::NONE, Stamp::at);
-                    *used = Amount::ZERO;
-                }
+            (Counter::Calendar { used, start, end }, Window::Calendar(unit, tz))
+                if end.get().is_none_or(|end| end <= clock) =>
+            {
+                let span = calendar::calendar_span(*unit, *tz, clock);
+                *start = Stamp::at(span.start);
+                *end = span.end.map_or(Stamp::NONE, Stamp::at);
+                *used = Amount::ZERO;
             }
             _ => {}
         }

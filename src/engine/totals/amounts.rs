@@ -22,8 +22,12 @@ pub(super) struct Cells(Vec<(QuantityId, Amount)>);
 #[derive(Clone, Debug, PartialEq)]
 pub struct Charges {
     first: Charge,
-    more: Option<Box<Vec<Charge>>>,
+    more: Option<Box<Further>>,
 }
+
+/// Behind a pointer of its own, so that charges of one route and unit are 32 bytes.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Further(Vec<Charge>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Charge {
@@ -70,7 +74,7 @@ impl Charges {
         } else if first.route == route && first.unit == unit {
             first.amount += amount;
         } else {
-            let more = self.more.get_or_insert_default();
+            let Further(more) = &mut **self.more.get_or_insert_default();
             match more.iter_mut().find(|charge| charge.route == route && charge.unit == unit) {
                 Some(charge) => charge.amount += amount,
                 None => more.push(Charge { amount, route, unit }),
@@ -85,7 +89,7 @@ impl Charges {
 
     /// In order of first appearance, none of them 0.
     pub fn iter(&self) -> impl Iterator<Item = (Route, UnitId, Amount)> + '_ {
-        let more = self.more.iter().flat_map(|more| more.iter());
+        let more = self.more.iter().flat_map(|more| more.0.iter());
         let all = std::iter::once(&self.first).chain(more).filter(|charge| !charge.amount.is_zero());
         all.map(|charge| (charge.route, charge.unit, charge.amount))
     }

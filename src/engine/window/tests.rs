@@ -19,8 +19,10 @@ fn an_untouched_counter_is_small() {
     }
 }
 
-/// Steps: (time, amount, clock); what is told after each: (counted, used, start).
-fn check_first_use(length: Ms, steps: &[((Ms, i64, Ms), (bool, i64, Option<Ms>))]) {
+/// A record, as (time, amount, clock), and what is told after it, as (counted, used, start).
+type Step = ((Ms, i64, Ms), (bool, i64, Option<Ms>));
+
+fn check_first_use(length: Ms, steps: &[Step]) {
     let window = Window::FirstUse(length);
     let mut counter = Counter::new(&window);
     for (step, ((at, amount, clock), (counted, used, start))) in steps.iter().enumerate() {
