@@ -18,6 +18,7 @@ mod completions;
 pub mod config_template;
 mod init;
 mod man;
+pub mod schema;
 mod validate;
 mod version;
 
@@ -63,6 +64,7 @@ pub enum Output {
 pub enum Verb {
     Init(init::Arguments),
     Validate(validate::Arguments),
+    Schema(schema::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
     Version(version::Arguments),
@@ -82,6 +84,7 @@ fn run(verb: Verb, globals: &Globals) -> Result<Verdict, Failure> {
     match verb {
         Verb::Init(arguments) => init::run(arguments, globals),
         Verb::Validate(arguments) => validate::run(arguments, globals),
+        Verb::Schema(arguments) => schema::run(arguments),
         Verb::Completions(arguments) => completions::run(arguments),
         Verb::Man(arguments) => man::run(arguments),
         Verb::Version(arguments) => version::run(arguments, globals),

@@ -146,3 +146,17 @@ pub(super) fn check_topics(value: &Value<'_>, topics: &Topics) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_of_the_configuration_refuses_what_meterd_decides() {
+        let schema: serde_json::Value =
+            serde_json::from_str(include_str!("../../config/schema/config.schema.json")).expect("JSON");
+        let listed = &schema["properties"]["kafka"]["properties"]["properties"]["propertyNames"]["not"]["enum"];
+        let decided: Vec<&str> = DECIDED.iter().map(|(name, _)| *name).collect();
+        assert_eq!(listed, &serde_json::json!(decided));
+    }
+}

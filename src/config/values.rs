@@ -178,9 +178,10 @@ impl Value<'_> {
     fn decimal_text(&self, what: &str) -> Option<String> {
         match self.item {
             DeValue::String(text) => Some(text.to_string()),
-            DeValue::Integer(number) if number.radix() == 10 => {
-                Some(number.as_str().trim_start_matches('+').to_owned())
-            }
+            DeValue::Integer(number) => match i128::from_str_radix(number.as_str(), number.radix()) {
+                Ok(value) => Some(value.to_string()),
+                Err(_) => Some(number.as_str().to_owned()),
+            },
             DeValue::Float(number) => {
                 let text = number.as_str().trim_start_matches('+');
                 let plain = Amount::parse(text).is_ok();

@@ -354,7 +354,7 @@ period = "36h"
 seats = 100_000
 unit = "flow"
 allow = ["all", "premium"]
-grants = [{ name = "plan", amount = "30", rollover = { max = 5 } }, { name = "extra", amount = 1, priority = 0 }]
+grants = [{ name = "plan", amount = 0x1e, rollover = { max = 5 } }, { name = "extra", amount = 1, priority = 0 }]
 grace = "7d"
 upgrade_credits = "difference"
 overdraft = "forgive"
