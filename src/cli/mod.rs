@@ -16,6 +16,7 @@
 
 mod completions;
 pub mod config_template;
+mod explain;
 mod init;
 mod man;
 pub mod schema;
@@ -64,6 +65,7 @@ pub enum Output {
 pub enum Verb {
     Init(init::Arguments),
     Validate(validate::Arguments),
+    Explain(explain::Arguments),
     Schema(schema::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
@@ -84,6 +86,7 @@ fn run(verb: Verb, globals: &Globals) -> Result<Verdict, Failure> {
     match verb {
         Verb::Init(arguments) => init::run(arguments, globals),
         Verb::Validate(arguments) => validate::run(arguments, globals),
+        Verb::Explain(arguments) => explain::run(arguments, globals),
         Verb::Schema(arguments) => schema::run(arguments),
         Verb::Completions(arguments) => completions::run(arguments),
         Verb::Man(arguments) => man::run(arguments),
