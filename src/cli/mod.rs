@@ -14,6 +14,7 @@
 //! | 74 | input or output failed |
 //! | 78 | configuration: config, catalog, topics |
 
+mod account;
 mod completions;
 pub mod config_template;
 mod explain;
@@ -67,6 +68,7 @@ pub enum Verb {
     Validate(validate::Arguments),
     Explain(explain::Arguments),
     Schema(schema::Arguments),
+    Account(account::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
     Version(version::Arguments),
@@ -88,6 +90,7 @@ fn run(verb: Verb, globals: &Globals) -> Result<Verdict, Failure> {
         Verb::Validate(arguments) => validate::run(arguments, globals),
         Verb::Explain(arguments) => explain::run(arguments, globals),
         Verb::Schema(arguments) => schema::run(arguments),
+        Verb::Account(arguments) => account::run(arguments, globals),
         Verb::Completions(arguments) => completions::run(arguments),
         Verb::Man(arguments) => man::run(arguments),
         Verb::Version(arguments) => version::run(arguments, globals),
