@@ -11,6 +11,7 @@ use std::process::Command;
 pub struct Compare {
     pub meterd: PathBuf,
     pub steps: usize,
+    pub profile: stream::Profile,
     pub directory: PathBuf,
     pub shrink: bool,
 }
@@ -167,7 +168,7 @@ impl Compare {
     /// `None`: the two agree over this seed's stream.
     pub fn seed(&self, seed: u64) -> Option<String> {
         let world = generate::world(seed, self.steps);
-        let lines = stream::lines(&world, seed, self.steps);
+        let lines = stream::lines(&world, self.profile, seed, self.steps);
         let name = format!("seed-{seed}");
         let first = self.run(&name, &world.toml, &lines);
         let Some(first) = first else {

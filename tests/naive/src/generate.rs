@@ -567,7 +567,7 @@ impl Maker {
             let _ = writeln!(text, "type = \"{}\"", pick(&mut self.r, &["image.*", "llm.call", "call.*"]));
         }
         if self.chance(40) {
-            let _ = writeln!(text, "on_exceed = \"{}\"", pick(&mut self.r, &["block", "notify"]));
+            let _ = writeln!(text, "on_exceed = \"{}\"", pick(&mut self.r, &["block", "notify", "overflow"]));
         }
         if self.chance(60) {
             let _ = writeln!(

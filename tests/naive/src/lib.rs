@@ -13,6 +13,7 @@ pub mod limits;
 pub mod model;
 pub mod num;
 pub mod orders;
+mod orders_stream;
 pub mod periods;
 pub mod price;
 pub mod simulate;

@@ -4,8 +4,8 @@ use std::io::{Read, Write};
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: naive simulate --catalog F [INPUT]
-       naive generate --seed N --steps M --out DIR
-       naive compare --meterd PATH --seeds A..B --steps M [--jobs J] [--no-shrink]
+       naive generate --seed N --steps M --out DIR [--profile any|calm|noisy|commands]
+       naive compare --meterd PATH --seeds A..B --steps M [--profile P] [--jobs J] [--no-shrink]
        naive self --seeds A..B --steps M   (this model alone: that it runs)";
 
 fn main() -> ExitCode {
@@ -52,6 +52,11 @@ fn number(args: &[String], name: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("{name}: expected a number, found {text}"))
 }
 
+fn profile(args: &[String]) -> Result<stream::Profile, String> {
+    let name = option(args, "--profile");
+    stream::Profile::of(name.as_deref()).ok_or("--profile: expected any, calm, noisy or commands".into())
+}
+
 fn seeds(args: &[String]) -> Result<std::ops::Range<u64>, String> {
     let text = option(args, "--seeds").ok_or("--seeds is missing")?;
     let (from, to) = text.split_once("..").ok_or("--seeds: expected A..B")?;
@@ -63,7 +68,7 @@ fn run_generate(args: &[String]) -> Result<ExitCode, String> {
     let (seed, steps) = (number(args, "--seed")?, number(args, "--steps")? as usize);
     let out = std::path::PathBuf::from(option(args, "--out").ok_or("--out is missing")?);
     let world = generate::world(seed, steps);
-    let lines = stream::lines(&world, seed, steps).join("\n") + "\n";
+    let lines = stream::lines(&world, profile(args)?, seed, steps).join("\n") + "\n";
     std::fs::create_dir_all(&out)
         .and_then(|()| std::fs::write(out.join("catalog.toml"), &world.toml))
         .and_then(|()| std::fs::write(out.join("input.jsonl"), lines))
@@ -76,7 +81,7 @@ fn alone(args: &[String]) -> Result<ExitCode, String> {
     let mut counts = std::collections::BTreeMap::<String, u64>::new();
     for seed in seeds(args)? {
         let world = generate::world(seed, steps);
-        let lines = stream::lines(&world, seed, steps).join("\n");
+        let lines = stream::lines(&world, profile(args)?, seed, steps).join("\n");
         for line in simulate::simulate(Catalog::parse(&world.toml), &lines)? {
             if let Some(type_) = line.pointer("/notice/type").and_then(|t| t.as_str()) {
                 let reason = line.pointer("/notice/data/reason").and_then(|t| t.as_str()).unwrap_or_default();
@@ -103,7 +108,7 @@ fn run_compare(args: &[String]) -> Result<ExitCode, String> {
     let meterd = option(args, "--meterd").ok_or("--meterd is missing")?;
     let directory = std::env::temp_dir().join(format!("naive-{}", std::process::id()));
     let shrink = !args.iter().any(|a| a == "--no-shrink");
-    let compare = compare::Compare { meterd: meterd.into(), steps, directory, shrink };
+    let compare = compare::Compare { meterd: meterd.into(), steps, profile: profile(args)?, directory, shrink };
     let seeds = seeds(args)?;
     let next = std::sync::atomic::AtomicU64::new(seeds.start);
     let failed = std::sync::atomic::AtomicU64::new(0);

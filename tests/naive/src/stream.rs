@@ -1,57 +1,89 @@
 //! A random stream of usage records, commands and clock lines for a generated catalog.
 
-use crate::generate::{CLASSES, FEATURES, MODELS, TYPES, USERS, World, chance, pick};
+use crate::generate::{FEATURES, MODELS, TYPES, USERS, World, chance, pick};
 use crate::time;
 use fastrand::Rng;
 use serde_json::Value;
 
 pub struct Stream<'a> {
-    r: Rng,
-    world: &'a World,
+    pub(crate) r: Rng,
+    pub(crate) world: &'a World,
     /// Milliseconds; the newest timestamp given.
-    clock: i64,
-    accounts: Vec<String>,
+    pub(crate) clock: i64,
+    pub(crate) accounts: Vec<String>,
     /// Percent of inputs that are spoilt.
-    noise: u32,
+    pub(crate) noise: u32,
     /// Percent of inputs that are commands.
-    commands: u32,
-    ids: u64,
+    pub(crate) commands: u32,
+    pub(crate) ids: u64,
+    /// Some of the times of earlier inputs.
+    pub(crate) times: Vec<i64>,
     /// Lines that were given, to be repeated.
-    given: Vec<String>,
-    sessions: Vec<(usize, String)>,
-    references: Vec<(usize, String)>,
-    plan_of: Vec<usize>,
+    pub(crate) given: Vec<String>,
+    pub(crate) sessions: Vec<(usize, String)>,
+    pub(crate) references: Vec<(usize, String)>,
+    pub(crate) plan_of: Vec<usize>,
 }
 
-fn quoted(text: impl AsRef<str>) -> String {
+pub(crate) fn quoted(text: impl AsRef<str>) -> String {
     Value::String(text.as_ref().to_owned()).to_string()
 }
 
-fn object(fields: &[(String, String)]) -> String {
+pub(crate) fn object(fields: &[(String, String)]) -> String {
     let all: Vec<String> = fields.iter().map(|(k, v)| format!("{}:{v}", quoted(k))).collect();
     format!("{{{}}}", all.join(","))
 }
 
-fn field(name: &str, value: impl Into<String>) -> (String, String) {
+pub(crate) fn field(name: &str, value: impl Into<String>) -> (String, String) {
     (name.to_owned(), value.into())
 }
 
 /// One record before its form is chosen.
-struct Record {
-    topic: &'static str,
-    account: String,
-    id: String,
-    source: String,
-    type_: String,
-    time: Option<String>,
-    data: Vec<(String, String)>,
+pub(crate) struct Record {
+    pub(crate) topic: &'static str,
+    pub(crate) account: String,
+    pub(crate) id: String,
+    pub(crate) source: String,
+    pub(crate) type_: String,
+    pub(crate) time: Option<String>,
+    pub(crate) data: Vec<(String, String)>,
 }
 
-pub fn lines(world: &World, seed: u64, steps: usize) -> Vec<String> {
+/// What kind of stream.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Profile {
+    /// Anything, by the seed.
+    Any,
+    /// Valid inputs, mostly usage.
+    Calm,
+    /// Much that is broken.
+    Noisy,
+    /// Many commands on one account.
+    Commands,
+}
+
+impl Profile {
+    pub fn of(name: Option<&str>) -> Option<Profile> {
+        match name {
+            None | Some("any") => Some(Profile::Any),
+            Some("calm") => Some(Profile::Calm),
+            Some("noisy") => Some(Profile::Noisy),
+            Some("commands") => Some(Profile::Commands),
+            Some(_) => None,
+        }
+    }
+}
+
+pub fn lines(world: &World, profile: Profile, seed: u64, steps: usize) -> Vec<String> {
     let mut r = Rng::with_seed(seed ^ 0x7374_7265_616d);
     let count = *pick(&mut r, &[1, 1, 2, 3, 8]);
-    let noise = *pick(&mut r, &[0, 2, 8]);
-    let commands = *pick(&mut r, &[6, 15, 30]);
+    let (noise, commands) = (*pick(&mut r, &[0, 2, 8]), *pick(&mut r, &[6, 15, 30]));
+    let (count, noise, commands) = match profile {
+        Profile::Any => (count, noise, commands),
+        Profile::Calm => (count, 0, 6),
+        Profile::Noisy => (count, 30, 15),
+        Profile::Commands => (1, 1, 60),
+    };
     let accounts = (0..count).map(|n| ["acme", "böb", "c/d", "e5", "f", "g", "h", "i"][n].to_owned()).collect();
     let mut s = Stream {
         r,
@@ -61,6 +93,7 @@ pub fn lines(world: &World, seed: u64, steps: usize) -> Vec<String> {
         noise,
         commands,
         ids: 0,
+        times: Vec::new(),
         given: Vec::new(),
         sessions: Vec::new(),
         references: Vec::new(),
@@ -70,11 +103,11 @@ pub fn lines(world: &World, seed: u64, steps: usize) -> Vec<String> {
 }
 
 impl Stream<'_> {
-    fn chance(&mut self, percent: u32) -> bool {
+    pub(crate) fn chance(&mut self, percent: u32) -> bool {
         chance(&mut self.r, percent)
     }
 
-    fn tick_ms(&self) -> i64 {
+    pub(crate) fn tick_ms(&self) -> i64 {
         self.world.tick * 1000
     }
 
@@ -88,8 +121,18 @@ impl Stream<'_> {
             92..98 => self.r.i64(0..=15 * tick),
             _ => self.r.i64(0..=150 * tick),
         };
-        if self.chance(25) {
-            self.clock -= self.clock.rem_euclid(1000);
+        // Windows, periods and lateness are ticks long: an earlier time's phase meets their very ends.
+        if self.chance(35) && !self.times.is_empty() {
+            let earlier = *pick(&mut self.r, &self.times);
+            self.clock += (earlier - self.clock).rem_euclid(tick);
+        } else if self.chance(20) {
+            self.clock += (-self.clock).rem_euclid(1000);
+        }
+        if self.times.len() < 12 {
+            self.times.push(self.clock);
+        } else if self.chance(10) {
+            let at = self.r.usize(0..12);
+            self.times[at] = self.clock;
         }
     }
 
@@ -118,13 +161,13 @@ impl Stream<'_> {
         line
     }
 
-    fn id(&mut self, prefix: &str) -> String {
+    pub(crate) fn id(&mut self, prefix: &str) -> String {
         self.ids += 1;
         format!("{prefix}{}", self.ids)
     }
 
     /// Usage is at its timestamp, a little or much before it, or after it; sometimes at the very bounds.
-    fn time(&mut self) -> Option<String> {
+    pub(crate) fn time(&mut self) -> Option<String> {
         let (late, future) = (self.world.late * 1000, self.world.future * 1000);
         let at = match self.r.u32(0..100) {
             0..10 => return None,
@@ -142,7 +185,7 @@ impl Stream<'_> {
         Some(self.written(at))
     }
 
-    fn written(&mut self, at: i64) -> String {
+    pub(crate) fn written(&mut self, at: i64) -> String {
         let utc = time::text(at);
         match self.r.u32(0..12) {
             0 => utc.replace('Z', "+00:00"),
@@ -305,281 +348,6 @@ impl Stream<'_> {
         };
         data.retain(|f| f.0 != name);
         data.push(field(name, value));
-    }
-
-    fn unit(&mut self) -> (String, u32) {
-        if self.noise > 0 && self.chance(3) { ("gold".into(), 2) } else { pick(&mut self.r, &self.world.units).clone() }
-    }
-
-    /// An amount as a decimal string or a JSON number; seldom one with too many decimals, zero, or too large.
-    fn money(&mut self, scale: u32, to: u64) -> String {
-        if self.noise > 0 && self.chance(5) {
-            return (*pick(
-                &mut self.r,
-                &[
-                    "\"0\"",
-                    "0",
-                    "\"1.00000001\"",
-                    "1e15",
-                    "\"-1\"",
-                    "\"abc\"",
-                    "\"1.0000000001\"",
-                    "true",
-                    "\"1e2\"",
-                    "\"2.50\"",
-                    "1e1",
-                ],
-            ))
-            .into();
-        }
-        let text = crate::generate::amount(&mut self.r, scale, to);
-        if self.chance(70) { quoted(&text) } else { text }
-    }
-
-    fn instants(&mut self, data: &mut Vec<(String, String)>) {
-        let tick = self.tick_ms();
-        if self.chance(20) {
-            let at = match self.r.u32(0..8) {
-                0 => self.clock + self.world.future * 1000 + self.r.i64(0..2000),
-                1 => self.clock + self.r.i64(0..=self.world.future * 1000),
-                2 => self.clock,
-                _ => self.clock - self.r.i64(0..=40 * tick),
-            };
-            let at = self.written(at);
-            data.push(field("at", quoted(&at)));
-        }
-        if self.chance(45) {
-            let expires = match self.r.u32(0..10) {
-                0 => "null".into(),
-                1 => quoted(&time::text(self.clock - self.r.i64(0..=5 * tick))),
-                _ => quoted(&time::text(self.clock + self.r.i64(1..=80 * tick))),
-            };
-            data.push(field("expires_at", expires));
-        }
-    }
-
-    fn command(&mut self) -> Record {
-        let who = self.r.usize(0..self.accounts.len());
-        let id = self.id("c");
-        let mut data = Vec::new();
-        let type_ = match self.r.u32(0..100) {
-            0..6 => self.start(who, &mut data),
-            6..27 => self.change(who, &mut data),
-            27..31 => {
-                if self.chance(60) {
-                    data.push(field("when", *pick(&mut self.r, &["\"now\"", "\"period_end\""])));
-                }
-                "subscription.cancel"
-            }
-            31..36 => "payment.succeeded",
-            36..40 => "payment.failed",
-            40..49 => self.topup(&mut data),
-            49..59 => self.issue(&mut data),
-            59..63 => {
-                let own: Vec<String> = self.references.iter().filter(|r| r.0 == who).map(|r| r.1.clone()).collect();
-                let name = if own.is_empty() || self.chance(50) {
-                    format!("g{}", self.r.u32(1..12))
-                } else {
-                    pick(&mut self.r, &own).clone()
-                };
-                data.push(field("grant", quoted(&name)));
-                "grant.void"
-            }
-            63..69 => {
-                let (unit, scale) = self.unit();
-                let amount = self.money(scale, 30);
-                let amount = match amount.strip_prefix('"') {
-                    _ if self.chance(40) => amount,
-                    Some(rest) if !rest.starts_with('-') => format!("\"-{rest}"),
-                    None if amount != "true" => format!("-{amount}"),
-                    _ => amount,
-                };
-                data.extend([field("unit", quoted(&unit)), field("amount", amount), field("reason", "\"goodwill\"")]);
-                "balance.adjust"
-            }
-            69..77 => self.member(who, &mut data),
-            77..84 => self.limit(who, &mut data),
-            84..92 => self.set(&mut data),
-            92..96 => "refund.request",
-            96 | 97 => {
-                let amount = self.money(2, 20);
-                data.push(field("amount", amount));
-                "refund.completed"
-            }
-            98 => "account.delete",
-            _ => "payment.unknown",
-        };
-        if self.noise > 0 && self.chance(self.noise / 2) {
-            data.push(field("surprise", "1"));
-        }
-        self.references.push((who, id.clone()));
-        let time = if self.chance(60) { self.time() } else { None };
-        Record {
-            topic: "accounts",
-            account: self.accounts[who].clone(),
-            id,
-            source: "billing".into(),
-            type_: format!("meterd.{type_}"),
-            time,
-            data,
-        }
-    }
-
-    fn plan(&mut self) -> (usize, String) {
-        let at = self.r.usize(0..self.world.plans.len());
-        if self.noise > 0 && self.chance(2) {
-            return (at, "gold".into());
-        }
-        (at, self.world.plans[at].name.clone())
-    }
-
-    fn terms(&mut self, data: &mut Vec<(String, String)>) {
-        if self.chance(35) {
-            data.push(field("billing", *pick(&mut self.r, &["\"month\"", "\"year\"", "null"])));
-        }
-        if self.chance(35) {
-            let seats = if self.noise > 0 && self.chance(5) { "0".into() } else { self.r.u32(1..6).to_string() };
-            data.push(field("seats", seats));
-        }
-    }
-
-    fn start(&mut self, who: usize, data: &mut Vec<(String, String)>) -> &'static str {
-        let (at, plan) = self.plan();
-        self.plan_of[who] = at;
-        data.push(field("plan", quoted(&plan)));
-        self.terms(data);
-        let mut instants = Vec::new();
-        self.instants(&mut instants);
-        data.extend(instants.into_iter().filter(|f| f.0 == "at"));
-        if self.chance(20) {
-            data.push(field("paid", *pick(&mut self.r, &["false", "true"])));
-        }
-        "subscription.start"
-    }
-
-    fn change(&mut self, who: usize, data: &mut Vec<(String, String)>) -> &'static str {
-        if self.chance(75) {
-            let (at, plan) = self.plan();
-            self.plan_of[who] = at;
-            data.push(field("plan", quoted(&plan)));
-        }
-        self.terms(data);
-        if self.chance(35) {
-            data.push(field("when", *pick(&mut self.r, &["\"now\"", "\"period_end\"", "null"])));
-        }
-        "subscription.change"
-    }
-
-    fn topup(&mut self, data: &mut Vec<(String, String)>) -> &'static str {
-        if self.chance(50) {
-            let name = if self.world.packs.is_empty() {
-                "small".to_owned()
-            } else {
-                pick(&mut self.r, &self.world.packs).clone()
-            };
-            data.push(field("pack", quoted(&name)));
-        } else {
-            let (unit, scale) = self.unit();
-            let amount = self.money(scale, 60);
-            data.extend([field("unit", quoted(&unit)), field("amount", amount)]);
-            if self.chance(75) {
-                let price = self.money(0, 12);
-                let currency = if self.chance(90) { "\"usd\"" } else { "\"jpy\"" };
-                data.extend([field("price", price), field("currency", currency)]);
-            }
-        }
-        self.instants(data);
-        "topup"
-    }
-
-    fn issue(&mut self, data: &mut Vec<(String, String)>) -> &'static str {
-        let (unit, scale) = self.unit();
-        let amount = self.money(scale, 60);
-        data.extend([field("unit", quoted(&unit)), field("amount", amount)]);
-        if self.chance(40) {
-            data.push(field("name", *pick(&mut self.r, &["\"promo\"", "\"plan\"", "\"goodwill\""])));
-        }
-        if self.chance(50) {
-            data.push(field("priority", *pick(&mut self.r, &["0", "5", "10", "10", "50", "1000"])));
-        }
-        if self.chance(30) && !self.world.groups.is_empty() {
-            data.push(field("group", quoted(pick(&mut self.r, &self.world.groups))));
-        }
-        self.instants(data);
-        "grant.issue"
-    }
-
-    fn cap(&mut self) -> String {
-        match self.r.u32(0..12) {
-            0 => "null".into(),
-            1 => "\"0\"".into(),
-            2..6 => quoted(&format!("{}%", pick(&mut self.r, &["10", "25", "100", "12.5"]))),
-            6 if self.noise > 0 => {
-                (*pick(&mut self.r, &["\"0%\"", "\"101%\"", "\"-1\"", "true", "\"1.0000000001\"", "\"%\""])).into()
-            }
-            7 => self.r.u32(0..30).to_string(),
-            _ => quoted(&self.r.u32(1..30).to_string()),
-        }
-    }
-
-    fn limit_name(&mut self, who: usize, by_user: Option<bool>) -> String {
-        let plan = if self.chance(80) { self.plan_of[who] } else { self.r.usize(0..self.world.plans.len()) };
-        let limits = &self.world.plans[plan].limits;
-        let fit: Vec<String> =
-            limits.iter().filter(|l| by_user.is_none_or(|b| b == l.by_user)).map(|l| l.name.clone()).collect();
-        if fit.is_empty() { "5h".into() } else { pick(&mut self.r, &fit).clone() }
-    }
-
-    fn member(&mut self, who: usize, data: &mut Vec<(String, String)>) -> &'static str {
-        data.push(field("user", quoted(pick(&mut self.r, &USERS))));
-        if self.chance(70) {
-            if self.chance(12) {
-                data.push(field("caps", "null"));
-            } else {
-                let (name, cap) = (self.limit_name(who, Some(true)), self.cap());
-                data.push(field("caps", object(&[(name, cap)])));
-            }
-        }
-        if self.chance(45) {
-            let deny = if self.chance(15) || self.world.groups.is_empty() {
-                (*pick(&mut self.r, &["null", "[]"])).to_owned()
-            } else {
-                format!("[{}]", quoted(pick(&mut self.r, &self.world.groups)))
-            };
-            data.push(field("deny", deny));
-        }
-        "member.set"
-    }
-
-    fn limit(&mut self, who: usize, data: &mut Vec<(String, String)>) -> &'static str {
-        let (name, mut cap) = (self.limit_name(who, None), self.cap());
-        if cap.contains('%') && (self.noise == 0 || self.chance(80)) {
-            cap = "\"7\"".into();
-        }
-        data.extend([field("limit", quoted(&name)), field("cap", cap)]);
-        "limit.set"
-    }
-
-    fn set(&mut self, data: &mut Vec<(String, String)>) -> &'static str {
-        if self.chance(65) {
-            data.push(field("extra_usage", *pick(&mut self.r, &["true", "true", "true", "false", "null"])));
-        }
-        if self.chance(25) {
-            let class = pick(&mut self.r, &CLASSES);
-            let class = if self.chance(10) { "null".into() } else { quoted(class) };
-            data.push(field("class", class));
-        }
-        if self.chance(35) {
-            let (unit, scale) = self.unit();
-            let autopay = if self.chance(10) {
-                "null".into()
-            } else {
-                let (below, amount) = (self.money(scale, 30), self.money(scale, 30));
-                object(&[field("unit", quoted(&unit)), field("below", below), field("amount", amount)])
-            };
-            data.push(field("autopay", autopay));
-        }
-        "account.set"
     }
 
     /// Structured or binary, with or without a key, sometimes broken.
