@@ -1,0 +1,140 @@
+//! The users of an account, by index in the order in which they appeared.
+
+use std::hash::BuildHasher;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+
+use super::account::Rule;
+use super::catalog::{GroupId, LimitIndex};
+use super::limits::LimitState;
+
+pub(crate) type UserIndex = u32;
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Users {
+    list: Vec<User>,
+    /// Indices by name; only when there are more than a few.
+    index: Option<Box<HashTable<UserIndex>>>,
+    /// Raised when a period begins: users appear anew.
+    pub seats_epoch: u32,
+    /// How many appeared in the present epoch.
+    pub appeared: u32,
+    /// Raised when a period begins or the plan changes: denials are told anew.
+    pub denied_epoch: u32,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct User {
+    pub name: Box<str>,
+    /// States of the limits of users that it counted in or has an own cap for, in order of the limit.
+    pub limits: Vec<(LimitIndex, LimitState)>,
+    /// In which seats epoch it last appeared, and as which; 0 is never.
+    pub appeared: (u32, u32),
+    pub extra: Option<Box<UserExtra>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct UserExtra {
+    /// Groups that it may not use, in order of the catalog.
+    pub deny: Vec<GroupId>,
+    /// Rules told to it in `denied_epoch`.
+    pub denied: Vec<Rule>,
+    pub denied_epoch: u32,
+}
+
+/// With fewer users than this a look through the list is quicker than a table.
+const INDEXED_FROM: usize = 9;
+
+impl Users {
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &User> {
+        self.list.iter()
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut User> {
+        self.list.iter_mut()
+    }
+
+    pub fn get(&self, index: UserIndex) -> &User {
+        &self.list[index as usize]
+    }
+
+    pub fn get_mut(&mut self, index: UserIndex) -> &mut User {
+        &mut self.list[index as usize]
+    }
+
+    pub fn find(&self, name: &str) -> Option<UserIndex> {
+        match &self.index {
+            Some(index) => index.find(hash(name), |at| *self.list[*at as usize].name == *name).copied(),
+            None => self.list.iter().position(|user| *user.name == *name).map(|at| at as UserIndex),
+        }
+    }
+
+    /// The index of `name`, a new one if it is not known.
+    pub fn intern(&mut self, name: &str) -> UserIndex {
+        if let Some(index) = self.find(name) {
+            return index;
+        }
+        self.push(User { name: name.into(), limits: Vec::new(), appeared: (0, 0), extra: None })
+    }
+
+    /// Adds a user whose name is not yet known.
+    pub fn push(&mut self, user: User) -> UserIndex {
+        let at = self.list.len() as UserIndex;
+        self.list.push(user);
+        let list = &self.list;
+        match &mut self.index {
+            Some(index) => {
+                index.insert_unique(hash(&list[at as usize].name), at, |at| hash(&list[*at as usize].name));
+            }
+            None if list.len() >= INDEXED_FROM => {
+                let mut index = HashTable::with_capacity(2 * list.len());
+                for at in 0..list.len() as UserIndex {
+                    index.insert_unique(hash(&list[at as usize].name), at, |at| hash(&list[*at as usize].name));
+                }
+                self.index = Some(Box::new(index));
+            }
+            None => {}
+        }
+        at
+    }
+
+    /// All indices, by the bytes of their names.
+    pub fn by_name(&self) -> Vec<UserIndex> {
+        let mut order: Vec<UserIndex> = (0..self.list.len() as UserIndex).collect();
+        order.sort_unstable_by(|a, b| self.get(*a).name.cmp(&self.get(*b).name));
+        order
+    }
+}
+
+impl User {
+    pub fn limit(&self, limit: LimitIndex) -> Option<&LimitState> {
+        let at = self.limits.binary_search_by_key(&limit, |entry| entry.0).ok()?;
+        Some(&self.limits[at].1)
+    }
+
+    /// The state of `limit`, made by `new` if there is none.
+    pub fn limit_mut(&mut self, limit: LimitIndex, new: impl FnOnce() -> LimitState) -> &mut LimitState {
+        let at = match self.limits.binary_search_by_key(&limit, |entry| entry.0) {
+            Ok(at) => at,
+            Err(at) => {
+                self.limits.insert(at, (limit, new()));
+                at
+            }
+        };
+        &mut self.limits[at].1
+    }
+
+    pub fn denies(&self) -> &[GroupId] {
+        self.extra.as_ref().map_or(&[], |extra| &extra.deny)
+    }
+}
+
+/// Fixed, so that runs are alike; its order is never looked at.
+fn hash(name: &str) -> u64 {
+    FixedState::with_seed(0x6d65_7465_7264).hash_one(name)
+}
