@@ -214,15 +214,26 @@ impl State {
     }
 
     /// The period of something with the effective time `at`: of two that contain it, the one begun later.
-    pub fn period_at(&mut self, at: Ms) -> &mut Period {
-        if self.period.span.contains(at) {
-            return &mut self.period;
+    pub fn period_of(&self, at: Ms) -> &Period {
+        match self.ended_with(at) {
+            Some(index) => &self.ended[index],
+            None => &self.period,
         }
-        let found = self.ended.iter().rposition(|period| period.span.contains(at));
-        match found {
+    }
+
+    pub fn period_at(&mut self, at: Ms) -> &mut Period {
+        match self.ended_with(at) {
             Some(index) => &mut self.ended[index],
             None => &mut self.period,
         }
+    }
+
+    /// The ended period that is meant by `at`, if it is not the current one.
+    fn ended_with(&self, at: Ms) -> Option<usize> {
+        if self.period.span.contains(at) {
+            return None;
+        }
+        self.ended.iter().rposition(|period| period.span.contains(at))
     }
 }
 

@@ -4,9 +4,11 @@
 use super::account::State;
 use super::catalog::{Catalog, LimitIndex};
 use super::catalogs::Catalogs;
+use super::charge::Work;
 use super::effects::{Body, Cause, Notice};
 use super::ledger::Ledger;
 use super::limits::{FormerCap, Touched, Why};
+use super::totals::Names;
 use super::users::UserIndex;
 use super::{Amount, Effects, Ms};
 
@@ -25,6 +27,9 @@ pub(crate) struct Step<'a> {
 pub(crate) struct Changes {
     notices: Vec<(Stage, Body)>,
     pub ledger: Ledger,
+    /// Shared by all accounts of the engine.
+    pub names: Names,
+    pub work: Work,
     /// Limits that something counted in, or whose window moved.
     pub touched: Vec<Touched>,
     /// Caps set by a command, as they were.
@@ -66,6 +71,11 @@ impl Changes {
         self.notices.clear();
         self.ledger.clear();
         self.touched.clear();
+        self.done();
+    }
+
+    /// What was to be looked at was looked at.
+    pub fn done(&mut self) {
         self.caps.clear();
         self.former_pool = None;
         self.plan_changed = false;

@@ -26,6 +26,14 @@ pub(crate) fn scaled_half_up(amount: Amount, numerator: i128, denominator: i128,
     narrow((product * 2 + &divisor).div_floor(&(divisor * 2)) * step)
 }
 
+/// (`more` − `less`) / `denominator`, each an amount and its weight, rounded half up to `scale` decimals.
+pub(crate) fn proportion_half_up(more: (Amount, i128), less: (Amount, i128), denominator: i128, scale: u8) -> Amount {
+    let step = step_of(scale);
+    let product = BigInt::from(more.0.nanos()) * more.1 - BigInt::from(less.0.nanos()) * less.1;
+    let divisor = BigInt::from(denominator) * step;
+    narrow((product * 2 + &divisor).div_floor(&(divisor * 2)) * step)
+}
+
 /// `percent` of `whole`, rounded down to `scale` decimals.
 pub(crate) fn percent_of(whole: Amount, percent: Amount, scale: u8) -> Amount {
     scaled_down(whole, percent.nanos(), HUNDRED, scale)

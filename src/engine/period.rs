@@ -2,14 +2,14 @@
 
 use super::account::{Price, State, Withheld};
 use super::calendar::{Span, period_at};
-use super::catalog::{PlanId, UnitId};
+use super::catalog::{Catalog, PlanId, UnitId};
 use super::changes::{Stage, Step};
-use super::effects::{Body, ChangeReason};
-use super::grants::{Grant, NEVER};
+use super::effects::{Body, ChangeReason, Statement};
+use super::grants::Grant;
 use super::input::Interval;
-use super::issue::NewGrant;
+use super::issue::{NewGrant, times};
 use super::subscription::Move;
-use super::totals::Totals;
+use super::totals::{Route, Totals};
 use super::{Amount, Ms};
 
 #[derive(Clone, Debug)]
@@ -106,7 +106,9 @@ impl State {
             }
             self.move_to(step, to, at, None);
         }
-        self.begin_period(step, at);
+        let plan = &catalog.plans[usize::from(self.plan)];
+        let Span { end, .. } = period_at(plan.period, plan.ends_after_ms, self.anchor, at);
+        self.enter_period(step, Span { start: at, end });
         let same = ended.0 == self.plan;
         if self.grace_until().is_some() {
             let rollover_from = same.then_some(ended.1);
@@ -127,22 +129,183 @@ impl State {
         }
     }
 
-    /// Begins the period that follows the one just ended, or the first after a new anchor.
-    pub fn begin_period(&mut self, step: &mut Step<'_>, at: Ms) {
+    /// Begins a period, in which the grants that are active make the pool. The one before has ended; if it had no length,
+    /// what it held counts into this one.
+    pub fn enter_period(&mut self, step: &mut Step<'_>, span: Span) {
         let plan = &step.catalog.plans[usize::from(self.plan)];
-        let mut span = period_at(plan.period, plan.ends_after_ms, self.anchor, at);
-        if self.anchor != at && self.period.span.end == Some(at) && !self.anchored_at(step.now, at) {
-            span.start = at;
+        let price = self.own_price(step.catalog);
+        let next = Period {
+            number: self.period.number + 1,
+            span,
+            plan: self.plan,
+            price,
+            priced: plan.price.is_some(),
+            prorations: Amount::ZERO,
+            recorded: Totals::default(),
+            sums: None,
+        };
+        let former = std::mem::replace(&mut self.period, next);
+        if former.span.end.is_some_and(|end| end <= former.span.start) {
+            let next = &mut self.period;
+            next.number = former.number;
+            (next.prorations, next.recorded, next.sums) = (former.prorations, former.recorded, former.sums);
+        } else {
+            self.ended.push(former);
         }
-        self.enter_period(step, span);
+        self.users.begin_period();
+        self.reset_period_limits(step);
+        self.refill_pool(step);
+        if let Some(rare) = &mut self.rare {
+            rare.denied.clear();
+            rare.withheld = None;
+        }
     }
 
-    fn anchored_at(&self, _now: Ms, _at: Ms) -> bool {
-        false
+    /// The pool at the start of a period, or in place on another unit.
+    pub fn refill_pool(&mut self, step: &mut Step<'_>) {
+        step.pool_moves(self);
+        let unit = step.catalog.plans[usize::from(self.plan)].unit;
+        self.pool = Amount::ZERO;
+        if let Some(balance) = self.balances.iter_mut().find(|balance| Some(balance.unit) == unit) {
+            balance.expire(step.now);
+            self.pool = balance.usable();
+        }
+    }
+
+    /// The plan's grants for the current period, in the order of the catalog.
+    pub fn issue_plan_grants(&mut self, step: &mut Step<'_>, plan: PlanId, seats: u32) {
+        let plan = &step.catalog.plans[usize::from(plan)];
+        let Some(unit) = plan.unit else { return };
+        for grant in &plan.grants {
+            let amount = if plan.per_seat { times(grant.amount, seats) } else { grant.amount };
+            self.issue(step, NewGrant::of_period(self, unit, &grant.name, amount, grant.priority, self.period.span.start));
+        }
+    }
+
+    /// What remains of the plan grants of the period that began at `former_start` and ended where this one began.
+    pub fn issue_rollovers(&mut self, step: &mut Step<'_>, plan: PlanId, seats: u32, former_start: Ms) {
+        let plan = &step.catalog.plans[usize::from(plan)];
+        let Some(unit) = plan.unit else { return };
+        let ended_at = self.period.span.start;
+        for grant in &plan.grants {
+            let Some(max) = grant.rollover_max else { continue };
+            let max = if plan.per_seat { times(max, seats) } else { max };
+            let ended = |old: &Grant| old.is_of_period() && old.expires_at == ended_at && old.name == grant.name;
+            let amount = self.balance_mut(unit).roll_over(max, &mut step.changes.ledger, ended);
+            if amount.is_positive() {
+                self.issue(step, NewGrant::of_period(self, unit, &grant.name, amount, grant.priority, former_start));
+            }
+        }
+    }
+
+    /// Closes the grants that ended long enough ago that no late record can find them.
+    pub fn close_due_grants(&mut self, step: &mut Step<'_>) -> bool {
+        let late_ms = step.catalog.late_ms;
+        let mut closed: Vec<(UnitId, Grant)> = Vec::new();
+        for balance in &mut self.balances {
+            if balance.closes_at(late_ms).is_some_and(|due| due <= step.now) {
+                let unit = balance.unit;
+                let grants = balance.close(step.now, late_ms, &mut step.changes.ledger);
+                closed.extend(grants.into_iter().map(|grant| (unit, grant)));
+            }
+        }
+        closed.sort_by_key(|(_, grant)| (grant.effective_at, grant.number));
+        for (unit, grant) in &closed {
+            self.note_unused(*unit, grant);
+            if grant.remaining.is_positive() {
+                step.changes.tell(Stage::Account, grant.expired(step.catalog, *unit));
+            }
+        }
+        !closed.is_empty()
+    }
+
+    /// Closes the periods that ended long enough ago.
+    pub fn close_due_periods(&mut self, step: &mut Step<'_>) -> bool {
+        let late_ms = step.catalog.late_ms;
+        let mut any = false;
+        while let Some(at) = self.ended.iter().position(|period| period.closes_at(late_ms) <= step.now) {
+            let period = self.ended.remove(at);
+            self.tell_closed(step, &period);
+            any = true;
+        }
+        any
+    }
+
+    /// Closes everything that is open, for an account that is deleted: its current period ends now.
+    pub fn close_all_periods(&mut self, step: &mut Step<'_>) {
+        self.period.span.end = Some(step.now);
+        let open: Vec<(UnitId, Grant)> = self
+            .balances
+            .iter()
+            .flat_map(|balance| balance.grants().iter().map(|grant| (balance.unit, grant.clone())))
+            .collect();
+        for (unit, grant) in &open {
+            self.note_unused(*unit, grant);
+        }
+        for period in std::mem::take(&mut self.ended) {
+            self.tell_closed(step, &period);
+        }
+        let current = self.period.clone();
+        self.tell_closed(step, &current);
+    }
+
+    /// What is left of a plan grant when it closes goes into its period's statement.
+    fn note_unused(&mut self, unit: UnitId, grant: &Grant) {
+        if !grant.is_of_period() {
+            return;
+        }
+        let ended = self.ended.iter_mut().find(|period| period.number == grant.period);
+        let current = &mut self.period;
+        if let Some(period) = ended.or((current.number == grant.period).then_some(current)) {
+            add_to(&mut period.sums_mut().unused, unit, grant.remaining);
+        }
+    }
+
+    fn tell_closed(&self, step: &mut Step<'_>, period: &Period) {
+        if period.is_told() {
+            let statement = Box::new(period.statement(step.catalog));
+            let Span { start, end } = period.span;
+            step.changes.tell(Stage::Period, Body::PeriodClosed { start, end, statement });
+        }
     }
 }
 
-#[allow(unused)]
-fn unused(_: Stage, _: Body, _: Grant, _: NewGrant, _: Ms) -> Ms {
-    NEVER
+impl Period {
+    fn statement(&self, catalog: &Catalog) -> Statement {
+        let unit_name = |unit: UnitId| catalog.units[usize::from(unit)].name.clone();
+        let by_unit = |list: &[(UnitId, Amount)]| {
+            let mut list = list.to_vec();
+            list.sort_unstable_by_key(|entry| entry.0);
+            list.into_iter().map(|(unit, amount)| (unit_name(unit), amount)).collect()
+        };
+        let sums = self.sums.as_deref().cloned().unwrap_or_default();
+        let mut statement = Statement {
+            granted: by_unit(&sums.granted),
+            unused: by_unit(&sums.unused),
+            overage: by_unit(&sums.overage),
+            price: self.price.map(|price| {
+                (price.amount, catalog.currencies[usize::from(price.currency)].name.clone())
+            }),
+            prorations: self.prorations,
+            ..Statement::default()
+        };
+        let Some(recorded) = self.recorded.month(WHOLE) else { return statement };
+        statement.records = recorded.records;
+        statement.failed = recorded.failed;
+        for (route, unit, amount) in recorded.charges().iter() {
+            let charged = match route {
+                Route::Plan => &mut statement.plan,
+                Route::Payg => &mut statement.payg,
+                Route::Overflow => &mut statement.overflow,
+            };
+            charged.push((unit_name(unit), amount));
+        }
+        for (kind, quantities) in recorded.kinds() {
+            let named = quantities.iter().map(|(id, amount)| (catalog.quantities[usize::from(*id)].clone(), *amount));
+            statement.quantities.push((kind.into(), named.collect()));
+        }
+        statement.quantities.retain(|(_, quantities)| !quantities.is_empty());
+        statement.quantities.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        statement
+    }
 }

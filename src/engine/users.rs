@@ -103,6 +103,40 @@ impl Users {
         at
     }
 
+    /// Users appear anew, and denials are told anew.
+    pub fn begin_period(&mut self) {
+        self.seats_epoch += 1;
+        self.appeared = 0;
+        self.denied_epoch += 1;
+    }
+
+    /// Denials are told anew.
+    pub fn change_plan(&mut self) {
+        self.denied_epoch += 1;
+    }
+
+    /// Notes that a user appears in the present period, and gives as which.
+    pub fn appear(&mut self, user: UserIndex) -> u32 {
+        let epoch = self.seats_epoch;
+        let entry = &mut self.list[user as usize];
+        if entry.appeared.0 != epoch {
+            self.appeared += 1;
+            entry.appeared = (epoch, self.appeared);
+        }
+        entry.appeared.1
+    }
+
+    /// The rules told to a user since the period or the plan began.
+    pub fn denied_mut(&mut self, user: UserIndex) -> &mut Vec<Rule> {
+        let epoch = self.denied_epoch;
+        let extra = self.list[user as usize].extra.get_or_insert_default();
+        if extra.denied_epoch != epoch {
+            extra.denied_epoch = epoch;
+            extra.denied.clear();
+        }
+        &mut extra.denied
+    }
+
     /// All indices, by the bytes of their names.
     pub fn by_name(&self) -> Vec<UserIndex> {
         let mut order: Vec<UserIndex> = (0..self.list.len() as UserIndex).collect();
