@@ -113,13 +113,7 @@ fn bodies() -> Vec<Body> {
         Body::AccessDenied { user: None, rule: "group:premium".into(), kind: "llm.call".into(), model: None },
         change(None),
         change(Some(proration)),
-        Body::SubscriptionPending {
-            from: "pro".into(),
-            to: None,
-            seats: 1,
-            billing: Interval::Month,
-            effective_at: None,
-        },
+        Body::SubscriptionPending { from: "pro".into(), to: None, seats: None, billing: None, effective_at: None },
         Body::PeriodClosed { start: AT, end: None, statement: Box::new(statement()) },
         Body::AutopayRequested {
             unit: "credit".into(),

@@ -52,8 +52,6 @@ pub(crate) struct State {
     /// In the order in which their units were first granted or charged.
     pub balances: Vec<Balance>,
     pub grants_issued: u64,
-    /// Grants that have not closed.
-    pub grants_open: u32,
     /// One for each limit of the plan; for limits of users it holds the account's own cap only.
     pub limits: Vec<LimitState>,
     pub users: Users,

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use num_bigint::BigInt;
 
+use super::Amount;
 use super::account::State;
 use super::balance::Balance;
 use super::catalog::{Catalog, Level, OverflowOn, Plan, Threshold, UnitId};
@@ -11,7 +12,6 @@ use super::changes::{Stage, Step};
 use super::effects::{BalanceNotice, Body};
 use super::exact::cmp_percent;
 use super::subscription::plan_of;
-use super::Amount;
 
 /// The thresholds that apply to a unit.
 struct Thresholds<'a> {
@@ -28,8 +28,7 @@ impl Thresholds<'_> {
 
 /// The plan's unit, then the payg unit where it is another.
 fn watched<'a>(catalog: &'a Catalog, plan: &'a Plan) -> impl Iterator<Item = Thresholds<'a>> {
-    let of_plan =
-        plan.unit.map(|unit| Thresholds { unit, low: &plan.low, exhausted_below: plan.exhausted_below });
+    let of_plan = plan.unit.map(|unit| Thresholds { unit, low: &plan.low, exhausted_below: plan.exhausted_below });
     let payg = catalog.payg.as_ref().filter(|payg| plan.unit != Some(payg.unit));
     let of_payg = payg.map(|payg| Thresholds { unit: payg.unit, low: &payg.low, exhausted_below: None });
     of_plan.into_iter().chain(of_payg)

@@ -75,15 +75,6 @@ impl Balance {
         &self.grants
     }
 
-    pub fn grants_mut(&mut self) -> &mut [Grant] {
-        &mut self.grants
-    }
-
-    /// Grants that wait to close: ended, or used up.
-    pub fn behind(&self) -> &[Grant] {
-        &self.grants[self.front as usize..]
-    }
-
     /// When the next grant closes.
     pub fn closes_at(&self, late_ms: i64) -> Option<Ms> {
         (self.next_close != NEVER).then(|| self.next_close.saturating_add(late_ms))
@@ -247,7 +238,9 @@ impl Balance {
     /// The draw of a record so late that something behind may have been active then.
     fn draw_late(&mut self, draw: &Draw<impl Fn(GroupId) -> bool>) -> Amount {
         let fits = |grant: &Grant| {
-            grant.remaining.is_positive() && grant.is_active(draw.at) && grant.group.is_none_or(|group| (draw.holds)(group))
+            grant.remaining.is_positive()
+                && grant.is_active(draw.at)
+                && grant.group.is_none_or(|group| (draw.holds)(group))
         };
         let mut order: Vec<usize> = (0..self.grants.len()).filter(|at| fits(&self.grants[*at])).collect();
         order.sort_unstable_by_key(|at| self.grants[*at].burn_key());

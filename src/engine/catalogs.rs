@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Catalog;
-use super::catalog::{PlanId, QuantityId, Rate, RateId, UnitId};
+use super::catalog::{PlanId, UnitId};
 
 /// Catalogs by index; accounts remember the index of the one they last took up. None is ever removed.
 #[derive(Debug)]
@@ -18,8 +18,6 @@ pub struct Catalogs {
 pub(crate) struct Derived {
     /// For each plan the unit with the name of its currency, in which a refund counts usage.
     refund_units: Vec<Option<UnitId>>,
-    /// For each rate the distinct quantities of its `price`, in order of id.
-    quantities: Vec<Box<[QuantityId]>>,
 }
 
 impl Catalogs {
@@ -72,24 +70,10 @@ impl Derived {
             let currency = &catalog.currencies[usize::from(plan.price?.currency)].name;
             catalog.units.iter().position(|unit| unit.name == *currency).map(|index| index as UnitId)
         };
-        Derived {
-            refund_units: catalog.plans.iter().map(refund_unit).collect(),
-            quantities: catalog.rates.iter().map(distinct_quantities).collect(),
-        }
+        Derived { refund_units: catalog.plans.iter().map(refund_unit).collect() }
     }
 
     pub(crate) fn refund_unit(&self, plan: PlanId) -> Option<UnitId> {
         self.refund_units[usize::from(plan)]
     }
-
-    pub(crate) fn quantities(&self, rate: RateId) -> &[QuantityId] {
-        &self.quantities[rate as usize]
-    }
-}
-
-fn distinct_quantities(rate: &Rate) -> Box<[QuantityId]> {
-    let mut list: Vec<QuantityId> = rate.price.iter().map(|component| component.quantity).collect();
-    list.sort_unstable();
-    list.dedup();
-    list.into_boxed_slice()
 }

@@ -5,7 +5,7 @@ use super::account::State;
 use super::balance::Draw;
 use super::calendar::month_of;
 use super::catalog::{
-    Catalog, DimensionId, Limit, LimitIndex, Measure, OverflowOn, Overdraft, QuantityId, RateId, Scope, UnitId,
+    Catalog, DimensionId, Limit, LimitIndex, Measure, Overdraft, OverflowOn, QuantityId, RateId, Scope, UnitId,
 };
 use super::changes::{ACCOUNT, Step};
 use super::effects::{Reason, Refusal};
@@ -97,8 +97,15 @@ impl State {
         let mut work = std::mem::take(&mut step.changes.work);
         work.counts.clear();
         work.used.clear();
-        let mut charge =
-            Charge { route, overflow, amount: price, unit, draws: route_unit.is_some(), refund_usage: Amount::ZERO, work };
+        let mut charge = Charge {
+            route,
+            overflow,
+            amount: price,
+            unit,
+            draws: route_unit.is_some(),
+            refund_usage: Amount::ZERO,
+            work,
+        };
         let exchanged = |to: UnitId| match exchange(catalog, price, priced_in, to, self.class(), record.at) {
             Ok(amount) => Ok(amount),
             Err(_) if record.lenient => Ok(Amount::ZERO),
@@ -224,7 +231,8 @@ impl State {
             return Ok(());
         }
         let too_much = |what: &str| {
-            let message = format!("expected sums under 10^20, found that the record would bring {what} to that or more");
+            let message =
+                format!("expected sums under 10^20, found that the record would bring {what} to that or more");
             Err(Refusal::new(Reason::BadQuantity, message))
         };
         let debt = self.balance(charge.unit).map_or(Amount::ZERO, |balance| balance.debt);

@@ -271,7 +271,10 @@ fn has_price(catalog: &Catalog, to: &Move) -> Judged {
             Interval::Month => "month",
             Interval::Year => "year",
         };
-        return reject(Rejection::NoPrice, format!("expected a price of plan {} for a {interval}, found none", plan.name));
+        return reject(
+            Rejection::NoPrice,
+            format!("expected a price of plan {} for a {interval}, found none", plan.name),
+        );
     }
     Ok(())
 }

@@ -137,9 +137,10 @@ pub enum Body {
     SubscriptionChanged(SubscriptionChanged),
     SubscriptionPending {
         from: Box<str>,
+        /// `None`, and all that follows with it: what was pending is dropped.
         to: Option<Box<str>>,
-        seats: u32,
-        billing: Interval,
+        seats: Option<u32>,
+        billing: Option<Interval>,
         effective_at: Option<Ms>,
     },
     PeriodClosed {

@@ -23,7 +23,7 @@ pub(crate) fn scaled_half_up(amount: Amount, numerator: i128, denominator: i128,
     let step = BigInt::from(step_of(scale));
     let divisor = BigInt::from(denominator) * &step;
     let product = BigInt::from(amount.nanos()) * numerator;
-    narrow((product * 2 + &divisor).div_floor(&(divisor * 2)) * step)
+    narrow(half_up(product, divisor) * step)
 }
 
 /// (`more` − `less`) / `denominator`, each an amount and its weight, rounded half up to `scale` decimals.
@@ -31,7 +31,7 @@ pub(crate) fn proportion_half_up(more: (Amount, i128), less: (Amount, i128), den
     let step = step_of(scale);
     let product = BigInt::from(more.0.nanos()) * more.1 - BigInt::from(less.0.nanos()) * less.1;
     let divisor = BigInt::from(denominator) * step;
-    narrow((product * 2 + &divisor).div_floor(&(divisor * 2)) * step)
+    narrow(half_up(product, divisor) * step)
 }
 
 /// `percent` of `whole`, rounded down to `scale` decimals.
@@ -43,15 +43,18 @@ pub(crate) fn percent_of(whole: Amount, percent: Amount, scale: u8) -> Amount {
 pub(crate) fn cmp_percent(amount: Amount, percent: Amount, whole: Amount) -> std::cmp::Ordering {
     match (amount.nanos().checked_mul(HUNDRED), whole.nanos().checked_mul(percent.nanos())) {
         (Some(left), Some(right)) => left.cmp(&right),
-        _ => {
-            (BigInt::from(amount.nanos()) * HUNDRED).cmp(&(BigInt::from(whole.nanos()) * percent.nanos()))
-        }
+        _ => (BigInt::from(amount.nanos()) * HUNDRED).cmp(&(BigInt::from(whole.nanos()) * percent.nanos())),
     }
 }
 
 /// Whether `amount` has no more than `scale` decimals.
 pub(crate) fn fits_scale(amount: Amount, scale: u8) -> bool {
     amount.nanos() % step_of(scale) == 0
+}
+
+fn half_up(product: BigInt, divisor: BigInt) -> BigInt {
+    let doubled: BigInt = product * 2 + &divisor;
+    doubled.div_floor(&(divisor * 2))
 }
 
 fn step_of(scale: u8) -> i128 {

@@ -90,7 +90,8 @@ impl State {
     /// The grant that a command names: by its id, else the oldest open one with that reference.
     pub fn named_grant(&self, text: &str) -> Option<u64> {
         let open = || self.balances.iter().flat_map(|balance| balance.grants());
-        let number = text.strip_prefix('g').filter(|digits| !digits.starts_with(['0', '+'])).and_then(|n| n.parse().ok());
+        let number =
+            text.strip_prefix('g').filter(|digits| !digits.starts_with(['0', '+'])).and_then(|n| n.parse().ok());
         let by_id = number.filter(|number| open().any(|grant| grant.number == *number));
         let referenced = || open().filter(|grant| grant.reference.as_deref() == Some(text)).map(|grant| grant.number);
         by_id.or_else(|| referenced().min())

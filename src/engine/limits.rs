@@ -297,7 +297,8 @@ impl State {
         let own = if user == ACCOUNT {
             of_account
         } else {
-            let of_user = former(user).map_or_else(|| self.users.get(user).limit(limit).and_then(|s| s.own), |cap| cap.own);
+            let of_user =
+                former(user).map_or_else(|| self.users.get(user).limit(limit).and_then(|s| s.own), |cap| cap.own);
             of_user.or(of_account)
         };
         cap_by(step.catalog, self, limit, own, basis)

@@ -2,22 +2,53 @@
 //!
 //! Pure: no I/O, no clock, no randomness, no logging, no floats. It cannot fail: a refused record is an [`Outcome`].
 
+mod access;
+pub mod account;
+mod alerts;
 pub mod amount;
+mod balance;
 pub mod calendar;
 pub mod catalog;
+pub mod catalogs;
+mod changes;
+mod charge;
+mod commands;
 pub mod effects;
+mod exact;
 #[cfg(test)]
 mod fixture;
+mod grants;
+mod identities;
 pub mod input;
+mod issue;
+mod ledger;
+mod limits;
 pub mod lookup;
+mod payment;
+mod period;
+mod plan_limits;
 pub mod price;
+mod record;
+mod refund;
+mod sessions;
+mod settings;
+mod step;
+mod subscription;
+mod timers;
 pub mod totals;
+mod users;
 pub mod window;
 
+pub use account::Account;
 pub use amount::{Amount, Factor};
 pub use catalog::Catalog;
+pub use catalogs::Catalogs;
 pub use effects::{Body, Cause, Effects, Notice, Outcome, Reason, Rejection, Timer};
 pub use input::{Change, Command, Usage};
+pub use step::{Engine, Moment};
 
 /// Milliseconds since 1970-01-01T00:00:00Z, UTC.
 pub type Ms = i64;
+
+/// Raised whenever any outcome changes: a journal is folded again only by the revision that wrote it.
+pub const REVISION: u32 = 1;

@@ -17,7 +17,6 @@ pub(crate) struct Period {
     /// Counts 1, 2, 3, ... in the account; its plan grants carry it.
     pub number: u32,
     pub span: Span,
-    pub plan: PlanId,
     /// At its start, of the billing interval.
     pub price: Option<Price>,
     /// Its plan, or one that it was changed to in place, has a price.
@@ -137,7 +136,6 @@ impl State {
         let next = Period {
             number: self.period.number + 1,
             span,
-            plan: self.plan,
             price,
             priced: plan.price.is_some(),
             prorations: Amount::ZERO,
@@ -178,7 +176,10 @@ impl State {
         let Some(unit) = plan.unit else { return };
         for grant in &plan.grants {
             let amount = if plan.per_seat { times(grant.amount, seats) } else { grant.amount };
-            self.issue(step, NewGrant::of_period(self, unit, &grant.name, amount, grant.priority, self.period.span.start));
+            self.issue(
+                step,
+                NewGrant::of_period(self, unit, &grant.name, amount, grant.priority, self.period.span.start),
+            );
         }
     }
 
@@ -283,9 +284,7 @@ impl Period {
             granted: by_unit(&sums.granted),
             unused: by_unit(&sums.unused),
             overage: by_unit(&sums.overage),
-            price: self.price.map(|price| {
-                (price.amount, catalog.currencies[usize::from(price.currency)].name.clone())
-            }),
+            price: self.price.map(|price| (price.amount, catalog.currencies[usize::from(price.currency)].name.clone())),
             prorations: self.prorations,
             ..Statement::default()
         };

@@ -23,7 +23,6 @@ impl State {
         let period = Period {
             number: 1,
             span: Span { start, end: Some(start) },
-            plan,
             price: None,
             priced: false,
             prorations: Amount::ZERO,

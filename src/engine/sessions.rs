@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::account::State;
-use super::catalog::{Catalog, DimensionId, QuantityId, RateId, REQUESTS, Role, SECONDS};
+use super::catalog::{Catalog, DimensionId, QuantityId, REQUESTS, RateId, Role, SECONDS};
 use super::changes::{Stage, Step};
 use super::charge::{Billable, Row, Who};
 use super::effects::{Body, Outcome, Reason, Refusal};
@@ -238,6 +238,15 @@ fn seconds_between(from: Ms, to: Ms) -> Amount {
     Amount::from_nanos(i128::from(to - from) * 1_000_000)
 }
 
+impl Texts {
+    fn list(&self) -> Vec<&str> {
+        match self {
+            Texts::One(_) => Vec::new(),
+            Texts::List(list) => list.iter().map(|text| &**text).collect(),
+        }
+    }
+}
+
 impl Fields {
     fn of(catalog: &Catalog, input: &Usage<'_>) -> Fields {
         let mut fields = Fields::default();
@@ -264,11 +273,7 @@ impl Fields {
 
     /// The elements of the lists, for [`Fields::read`] to borrow.
     fn texts(&self) -> Vec<Vec<&str>> {
-        let list = |texts: &Texts| match texts {
-            Texts::One(_) => Vec::new(),
-            Texts::List(list) => list.iter().map(|text| &**text).collect(),
-        };
-        self.dimensions.values().map(list).collect()
+        self.dimensions.values().map(Texts::list).collect()
     }
 
     /// The fields in the ids of a catalog, as far as it knows them, with `seconds`.

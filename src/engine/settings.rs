@@ -2,7 +2,7 @@
 
 use super::account::{Autopay, State};
 use super::balance::Draw;
-use super::catalog::{Catalog, CurrencyId, GroupId, LimitIndex, Measure, Scope, UnitId};
+use super::catalog::{Catalog, GroupId, LimitIndex, Measure, Scope, UnitId};
 use super::changes::{ACCOUNT, Step};
 use super::commands::{Judged, Rejected, effective_from, reject};
 use super::effects::Rejection;
@@ -53,7 +53,8 @@ impl State {
         let reference = Some(id.into());
         let (effective_at, priority) = (at, TOPUP_PRIORITY);
         let name = name.into();
-        let new = NewGrant { unit, name, reference, amount, priority, effective_at, expires_at, group: None, period: 0 };
+        let new =
+            NewGrant { unit, name, reference, amount, priority, effective_at, expires_at, group: None, period: 0 };
         self.issue(step, new);
         Ok(())
     }
@@ -191,7 +192,10 @@ impl State {
 
     fn room_for_grant(&self, at: Ms, expires_at: Option<Ms>) -> Judged {
         if expires_at.is_some_and(|expires_at| expires_at <= at) {
-            return reject(Rejection::BadValue, "expected an expires_at after the start of the grant, found one before");
+            return reject(
+                Rejection::BadValue,
+                "expected an expires_at after the start of the grant, found one before",
+            );
         }
         if self.grants_open() >= GRANTS_MAX {
             let message = format!("expected at most {GRANTS_MAX} grants that have not closed, found another");

@@ -1,5 +1,6 @@
 //! The engine: one input in, the account changed, effects out.
 
+use super::Ms;
 use super::account::{Account, State};
 use super::calendar::format_time;
 use super::catalogs::Catalogs;
@@ -7,7 +8,6 @@ use super::changes::{Changes, Step};
 use super::effects::{Cause, Effects, Outcome, Reason, Refusal};
 use super::input::Usage;
 use super::timers::fire_due;
-use super::{Ms, take_up};
 
 /// Folds inputs into accounts. Holds the catalogs, and buffers that are reused; accounts are the caller's.
 #[derive(Debug)]
@@ -59,7 +59,6 @@ impl Engine {
 
     /// Fires the account's timers that are due by `clock`.
     pub fn advance(&mut self, account: &mut Account, clock: Ms, fx: &mut Effects) {
-        take_up::take_up(account, &self.catalogs, &mut self.changes, clock, fx);
         fire_due(account, &self.catalogs, &mut self.changes, (Ms::MIN, clock), fx);
     }
 

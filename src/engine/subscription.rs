@@ -191,7 +191,8 @@ impl State {
         self.rare_mut().pending = Some(Pending { plan, seats, billing, effective_at, cancels });
         let from = plan_of(step.catalog, self.plan).name.clone();
         let to = Some(plan_of(step.catalog, plan).name.clone());
-        let body = Body::SubscriptionPending { from, to, seats, billing, effective_at: Some(effective_at) };
+        let (seats, billing, effective_at) = (Some(seats), Some(billing), Some(effective_at));
+        let body = Body::SubscriptionPending { from, to, seats, billing, effective_at };
         step.changes.tell(Stage::Account, body);
     }
 
@@ -215,8 +216,7 @@ impl State {
         let dropped = self.rare.as_mut().and_then(|rare| rare.pending.take()).is_some();
         if dropped {
             let from = plan_of(step.catalog, self.plan).name.clone();
-            let (seats, billing) = (self.seats, self.billing);
-            let body = Body::SubscriptionPending { from, to: None, seats, billing, effective_at: None };
+            let body = Body::SubscriptionPending { from, to: None, seats: None, billing: None, effective_at: None };
             step.changes.tell(Stage::Account, body);
         }
         dropped

@@ -62,7 +62,7 @@ pub(super) fn members<M: SerializeMap>(data: &mut M, body: &Body) -> Result<(), 
             data.serialize_entry("from", from)?;
             data.serialize_entry("to", to)?;
             data.serialize_entry("seats", seats)?;
-            data.serialize_entry("billing", interval(*billing))?;
+            data.serialize_entry("billing", &billing.map(interval))?;
             data.serialize_entry("effective_at", &effective_at.map(Time))
         }
         Body::PeriodClosed { start, end, statement } => {
