@@ -16,6 +16,7 @@ pub mod orders;
 mod orders_stream;
 pub mod periods;
 pub mod price;
+pub mod scenario;
 pub mod simulate;
 pub mod step;
 pub mod stream;

@@ -1,11 +1,12 @@
 use naive::catalog::Catalog;
-use naive::{compare, generate, simulate, stream};
+use naive::{compare, generate, scenario, simulate, stream};
 use std::io::{Read, Write};
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: naive simulate --catalog F [INPUT]
        naive generate --seed N --steps M --out DIR [--profile any|calm|noisy|commands]
        naive compare --meterd PATH --seeds A..B --steps M [--profile P] [--jobs J] [--no-shrink]
+       naive test FILES...
        naive self --seeds A..B --steps M   (this model alone: that it runs)";
 
 fn main() -> ExitCode {
@@ -14,6 +15,7 @@ fn main() -> ExitCode {
         Some("simulate") => run_simulate(&args[1..]),
         Some("generate") => run_generate(&args[1..]),
         Some("compare") => run_compare(&args[1..]),
+        Some("test") => run_test(&args[1..]),
         Some("self") => alone(&args[1..]),
         _ => Err(USAGE.into()),
     };
@@ -74,6 +76,24 @@ fn run_generate(args: &[String]) -> Result<ExitCode, String> {
         .and_then(|()| std::fs::write(out.join("input.jsonl"), lines))
         .map_err(|e| format!("{}: {e}", out.display()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn run_test(args: &[String]) -> Result<ExitCode, String> {
+    let mut failed = 0;
+    for file in args {
+        let result = std::panic::catch_unwind(|| scenario::test(std::path::Path::new(file)));
+        let wrong = match result {
+            Ok(Ok(wrong)) => wrong,
+            Ok(Err(message)) => vec![message],
+            Err(_) => vec!["panicked".into()],
+        };
+        if !wrong.is_empty() {
+            failed += 1;
+            println!("{file}\n    {}", wrong.join("\n    "));
+        }
+    }
+    println!("{} passed, {failed} failed", args.len() - failed);
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 fn alone(args: &[String]) -> Result<ExitCode, String> {

@@ -264,10 +264,13 @@ impl Model {
         Ok(())
     }
 
+    pub fn sequence(&self, account: &str) -> u64 {
+        self.sequences.get(account).copied().unwrap_or(0)
+    }
+
     /// The view of every account, as of the clock.
     pub fn views(&self) -> Vec<Value> {
-        let sequence = |id: &String| self.sequences.get(id).copied().unwrap_or(0);
-        self.accounts.iter().map(|(id, a)| view::view(&self.catalog, a, self.clock, sequence(id))).collect()
+        self.accounts.iter().map(|(id, a)| view::view(&self.catalog, a, self.clock, self.sequence(id))).collect()
     }
 
     pub fn summary(&self) -> Value {
