@@ -7,10 +7,13 @@
 //! ([`commit`]); after the commit the local copy ([`store`]) follows and readers ([`query`]) see the new state.
 
 pub mod cli;
+pub mod commit;
 pub mod config;
+pub mod daemon;
 pub mod engine;
 pub mod ingest;
 pub mod query;
 pub mod shard;
+pub mod store;
 pub mod telemetry;
 pub mod wire;

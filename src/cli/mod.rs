@@ -20,6 +20,7 @@ pub mod config_template;
 mod explain;
 mod init;
 mod man;
+pub mod run;
 pub mod schema;
 mod validate;
 mod version;
@@ -64,6 +65,7 @@ pub enum Output {
 /// The verbs, in the order of docs/reference.md 12.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    Run(run::Arguments),
     Init(init::Arguments),
     Validate(validate::Arguments),
     Explain(explain::Arguments),
@@ -86,6 +88,7 @@ fn run(verb: Verb, globals: &Globals) -> Result<Verdict, Failure> {
         return Err(Failure::usage("--config needs a file here, like `--config meterd.toml`"));
     }
     match verb {
+        Verb::Run(arguments) => run::run(arguments, globals),
         Verb::Init(arguments) => init::run(arguments, globals),
         Verb::Validate(arguments) => validate::run(arguments, globals),
         Verb::Explain(arguments) => explain::run(arguments, globals),

@@ -71,7 +71,7 @@ pub struct Store {
     pub memory_bytes: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Http {
     pub listen: SocketAddr,
     /// Where other instances send readers for this one's accounts: a base URL.

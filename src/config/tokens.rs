@@ -42,6 +42,7 @@ impl Scope {
 }
 
 /// The hashes of tokens and what each allows.
+#[derive(Clone)]
 pub struct Tokens {
     list: Vec<([u8; 32], Scope)>,
 }

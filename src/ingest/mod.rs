@@ -1,6 +1,10 @@
 //! Kafka in: raw records become usage records and commands.
 
+pub mod consumer;
 pub mod decode;
 pub mod json;
+pub mod merge;
+pub mod native;
 pub mod partition;
+pub mod raw;
 pub mod topics;

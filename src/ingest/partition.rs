@@ -17,6 +17,11 @@ impl Partitioner {
     /// Those that can be computed.
     pub const KNOWN: [Partitioner; 3] = [Partitioner::Murmur2, Partitioner::Crc32, Partitioner::Fnv1a];
 
+    /// The partitioner of a name, as [`Partitioner::name`] gives it.
+    pub fn from_name(name: &str) -> Option<Partitioner> {
+        [Partitioner::Any].into_iter().chain(Partitioner::KNOWN).find(|known| known.name() == name)
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Partitioner::Murmur2 => "murmur2",

@@ -13,7 +13,7 @@ use crate::engine::input::Interval;
 use crate::engine::{Amount, Ms};
 
 /// The CloudEvents type.
-pub(super) fn kind(body: &Body) -> &'static str {
+pub fn kind(body: &Body) -> &'static str {
     match body {
         Body::CapWarning(_) => "meterd.cap.warning",
         Body::CapExceeded(_) => "meterd.cap.exceeded",

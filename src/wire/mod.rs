@@ -3,7 +3,7 @@
 pub mod notice;
 pub mod quarantine;
 
-mod body;
+pub mod body;
 
 use serde::{Serialize, Serializer};
 

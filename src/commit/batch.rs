@@ -1,0 +1,262 @@
+//! A batch: what a shard folded of one partition and what came of it, until it goes into a transaction.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use hashbrown::HashMap;
+
+use super::journal::{JournalRecord, Run};
+use crate::engine::effects::Refusal;
+use crate::engine::{Ms, Notice, Outcome};
+use crate::ingest::decode::Raw;
+use crate::ingest::raw::{Head, Input};
+use crate::shard::accounts::hash_account;
+use crate::shard::{Sink, StateWrites};
+use crate::telemetry::Tally;
+use crate::wire::body::kind;
+use crate::wire::notice::{CauseInput, Envelope, write_notice};
+use crate::wire::quarantine::{Origin, Quarantined};
+
+/// Notices of one batch, at most; a mass of timers is cut here.
+const NOTICES_MAX: usize = 20_000;
+/// Bytes of notices, of quarantined records and of inputs of one batch, at most; one input may exceed it.
+const BYTES_MAX: usize = 8 << 20;
+/// Identities of one batch, at most, so that a journal record stays under 256 KiB.
+const ACCEPTED_MAX: usize = 12_000;
+
+/// Names that go into notices and quarantined records.
+#[derive(Debug)]
+pub struct Names {
+    /// `meterd/<consumer group>`.
+    pub source: String,
+    /// By `Input::index`.
+    pub topics: [String; 2],
+    /// A quarantined record with its headers must fit into this.
+    pub dlq_bytes_max: usize,
+}
+
+/// Notices as they will stand in the events topic, in one buffer.
+#[derive(Debug, Default)]
+pub struct Notices {
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    start: usize,
+    key_end: usize,
+    end: usize,
+    sequence: u64,
+    kind: &'static str,
+    /// Of the input that caused it; `None` for a timer's.
+    timestamp: Option<Ms>,
+}
+
+/// A notice of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct NoticeBytes<'a> {
+    pub account: &'a [u8],
+    pub json: &'a [u8],
+    pub sequence: u64,
+    /// The type without `meterd.`.
+    pub kind: &'static str,
+    /// Kafka timestamp of the input that caused it; `None` for a timer's.
+    pub timestamp: Option<Ms>,
+}
+
+/// A closed batch, owned by the committer until the outcome of its transaction is known.
+#[derive(Debug)]
+pub struct Batch {
+    pub partition: i32,
+    pub epoch: u64,
+    pub record: JournalRecord,
+    pub notices: Notices,
+    pub quarantined: Vec<Quarantined>,
+    pub state: StateWrites,
+    pub tally: Tally,
+    /// Records and bytes folded, by `Input::index`.
+    pub read: [(u64, u64); 2],
+}
+
+/// A batch that is being folded.
+#[derive(Debug)]
+pub struct OpenBatch {
+    names: Arc<Names>,
+    partition: i32,
+    pub notices: Notices,
+    pub quarantined: Vec<Quarantined>,
+    quarantined_bytes: usize,
+    pub runs: Vec<Run>,
+    /// Whether a record of the last run was held back by the wall clock.
+    clamped: bool,
+    digests: HashMap<u32, u32>,
+    checksum: crc32fast::Hasher,
+    pub tally: Tally,
+    pub read: [(u64, u64); 2],
+    pub started: Instant,
+    current: Option<(Input, Head)>,
+    /// Shrinks the bounds after a transaction that took too long: they are divided by 2 to this power.
+    shrink: u32,
+}
+
+impl OpenBatch {
+    pub fn new(names: Arc<Names>, partition: i32, shrink: u32) -> OpenBatch {
+        OpenBatch {
+            names,
+            partition,
+            notices: Notices::default(),
+            quarantined: Vec::new(),
+            quarantined_bytes: 0,
+            runs: Vec::new(),
+            clamped: false,
+            digests: HashMap::new(),
+            checksum: crc32fast::Hasher::new(),
+            tally: Tally::default(),
+            read: [(0, 0); 2],
+            started: Instant::now(),
+            current: None,
+            shrink,
+        }
+    }
+
+    /// Nothing was folded into it.
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// Notes that the next input is folded under a sample of the wall clock, which held its time back or not.
+    pub fn begin_record(&mut self, input: Input, head: Head, raw: &Raw<'_>, wall: Ms, clamped: bool) {
+        let until = head.offset + 1;
+        match self.runs.last_mut() {
+            Some(Run::Records { input: last, until: last_until, wall: last_wall })
+                if *last == input && (*last_wall == wall || (!self.clamped && wall > *last_wall)) =>
+            {
+                *last_until = until;
+                *last_wall = wall;
+                self.clamped |= clamped;
+            }
+            _ => {
+                self.runs.push(Run::Records { input, until, wall });
+                self.clamped = clamped;
+            }
+        }
+        checksum(&mut self.checksum, head, raw);
+        let (records, bytes) = &mut self.read[input.index()];
+        *records += 1;
+        *bytes += head.bytes as u64;
+        self.current = Some((input, head));
+    }
+
+    /// Notes what became of it.
+    pub fn end_record(&mut self, raw: &Raw<'_>, outcome: &Outcome) {
+        if let (Outcome::Refused(refusal), Some((input, head))) = (outcome, self.current) {
+            self.quarantine(input, head, raw, refusal);
+        }
+        self.tally.outcome(outcome);
+        self.current = None;
+    }
+
+    pub fn tick(&mut self, clock: Ms) {
+        match self.runs.last_mut() {
+            Some(Run::Tick { clock: last }) => *last = (*last).max(clock),
+            _ => self.runs.push(Run::Tick { clock }),
+        }
+    }
+
+    /// No more inputs should be folded into it.
+    pub fn is_over(&self, records_max: usize, accepted: usize) -> bool {
+        let records = self.read[0].0 + self.read[1].0;
+        let bytes = self.read[0].1 + self.read[1].1;
+        records as usize >= records_max >> self.shrink
+            || bytes as usize >= BYTES_MAX >> self.shrink
+            || self.quarantined_bytes >= BYTES_MAX >> self.shrink
+            || accepted >= ACCEPTED_MAX
+            || self.is_full()
+    }
+
+    /// For each account with notices its hash and the digest of its notices, in order of hash.
+    pub fn digests(&self) -> Vec<(u32, u32)> {
+        let mut digests: Vec<(u32, u32)> = self.digests.iter().map(|(hash, digest)| (*hash, *digest)).collect();
+        digests.sort_unstable();
+        digests
+    }
+
+    pub fn checksum(&self) -> u32 {
+        self.checksum.clone().finalize()
+    }
+
+    fn quarantine(&mut self, input: Input, head: Head, raw: &Raw<'_>, refusal: &Refusal) {
+        let origin = Origin {
+            topic: &self.names.topics[input.index()],
+            partition: self.partition,
+            offset: head.offset,
+        };
+        let record = Quarantined::new(raw, origin, refusal, self.names.dlq_bytes_max);
+        self.quarantined_bytes += record.len();
+        self.quarantined.push(record);
+    }
+}
+
+impl Sink for OpenBatch {
+    fn told(&mut self, account: &str, input: Option<(&str, &str)>, notices: &[Notice]) {
+        let current = self.current.filter(|_| input.is_some());
+        let cause = current.zip(input).map(|((topic, head), (id, source))| CauseInput {
+            topic: &self.names.topics[topic.index()],
+            partition: self.partition,
+            offset: head.offset,
+            id,
+            source,
+        });
+        let envelope = Envelope { account, source: &self.names.source, cause };
+        let timestamp = current.map(|(_, head)| head.timestamp);
+        let first = self.notices.bytes.len();
+        for notice in notices {
+            let start = self.notices.bytes.len();
+            self.notices.bytes.extend_from_slice(account.as_bytes());
+            let key_end = self.notices.bytes.len();
+            write_notice(&mut self.notices.bytes, &envelope, notice);
+            let (end, kind) = (self.notices.bytes.len(), kind(&notice.body));
+            let timestamp = timestamp.filter(|_| notice.cause == crate::engine::Cause::Input);
+            let sequence = notice.sequence;
+            self.notices.entries.push(Entry { start, key_end, end, sequence, kind, timestamp });
+            self.tally.notice(&notice.body);
+        }
+        let digest = self.digests.entry(hash_account(account) as u32).or_default();
+        let mut hasher = crc32fast::Hasher::new_with_initial(*digest);
+        hasher.update(&self.notices.bytes[first..]);
+        *digest = hasher.finalize();
+    }
+
+    fn is_full(&self) -> bool {
+        self.notices.entries.len() >= NOTICES_MAX >> self.shrink || self.notices.bytes.len() >= BYTES_MAX >> self.shrink
+    }
+}
+
+impl Notices {
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = NoticeBytes<'_>> {
+        self.entries.iter().map(|entry| NoticeBytes {
+            account: &self.bytes[entry.start..entry.key_end],
+            json: &self.bytes[entry.key_end..entry.end],
+            sequence: entry.sequence,
+            kind: entry.kind,
+            timestamp: entry.timestamp,
+        })
+    }
+}
+
+/// Adds an input to a batch's checksum; a replay that finds other bytes at the same offsets stops.
+pub fn checksum(hasher: &mut crc32fast::Hasher, head: Head, raw: &Raw<'_>) {
+    hasher.update(&head.offset.to_le_bytes());
+    hasher.update(&head.timestamp.to_le_bytes());
+    hasher.update(raw.key.unwrap_or_default());
+    hasher.update(raw.value.unwrap_or_default());
+}

@@ -1,0 +1,353 @@
+//! One thread, one producer, one Kafka transaction after the other.
+//!
+//! ```text
+//!   batches ─ begin ─ send ─ drain ─ metadata, ownership ─ offsets ─ commit ─┬─ committed: shards, store, readers
+//!                ▲                                                           ├─ definite abort: the same buffers again
+//!                └── the same buffers, unless the journal has them ◄─ new producer ◄─ unknown outcome
+//! ```
+//!
+//! - Every transaction sends, for every partition it writes a record for, that partition's offsets, moved or not: only
+//!   the coordinator's answer to them fences a member that lost its partitions. Without it there is no commit.
+//! - Group metadata is taken first; then it is checked that each partition is still owned in the epoch of its effects;
+//!   then offsets go out with exactly that metadata.
+//! - Buffers are kept until the outcome is known. After an unknown outcome the producer is created anew, which ends the
+//!   old transaction, and the journal says whether it was committed.
+
+use std::ffi::CString;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+use super::batch::Batch;
+use super::ownership::Ownership;
+use super::producer::{Delivered, Fault, TRANSACTION_TIMEOUT, TransactionalProducer, classify_fault, topic_name};
+use super::stop::Stop;
+use crate::config::daemon::Topics;
+use crate::ingest::native::{GroupMetadata, Outgoing};
+use crate::ingest::raw::Input;
+use crate::telemetry::Metrics;
+
+/// How long the coordinator may take for one call before its outcome counts as unknown.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// Aborts in a row before the daemon gives up.
+const ATTEMPTS_MAX: u32 = 60;
+/// Fenced this often within a minute: another process uses the transactional id.
+const FENCED_MAX: usize = 3;
+
+/// What the committer needs of the consumer's side.
+pub trait Membership: Send {
+    fn metadata(&self) -> Option<GroupMetadata>;
+}
+
+/// Where committed batches go.
+pub trait Committed: Send {
+    fn committed(&mut self, batch: Batch, places: Places);
+    /// The batch's epoch is over: it was not and will not be committed.
+    fn dropped(&mut self, batch: Batch);
+    /// The last record in a partition's journal, read after its open transactions ended.
+    fn last_journaled(&mut self, partition: i32) -> Result<Option<(u64, u128)>, Stop>;
+}
+
+/// Where a batch's records came to stand.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Places {
+    pub journal_offset: i64,
+    /// The broker's time when it appended the journal record.
+    pub broker_time: Option<i64>,
+    /// The offset after the batch's last state record.
+    pub state_end: Option<i64>,
+}
+
+pub struct Committer<M, C> {
+    pub config: ClientConfig,
+    pub topics: Topics,
+    /// Partitions of the events topic.
+    pub events_partitions: i32,
+    pub dlq_partitions: i32,
+    pub ownership: Arc<Ownership>,
+    pub membership: M,
+    pub sink: C,
+    pub metrics: Arc<Metrics>,
+    /// True while the committer waits: a batch that is closed now goes out at once.
+    pub idle: Arc<AtomicBool>,
+    /// Of the embedded broker, which has no isolation: an abort ends the daemon.
+    pub mock: bool,
+    pub producer: Option<TransactionalProducer>,
+    pub fenced: Vec<Instant>,
+}
+
+struct Names {
+    events: CString,
+    dlq: CString,
+    journal: CString,
+    state: CString,
+}
+
+impl<M: Membership, C: Committed> Committer<M, C> {
+    /// Commits batches until the channel ends.
+    pub fn run(mut self, batches: &Receiver<Vec<Batch>>) -> Result<(), Stop> {
+        loop {
+            self.idle.store(true, Ordering::Release);
+            let mut taken = match batches.recv_timeout(Duration::from_secs(1)) {
+                Ok(taken) => taken,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            };
+            while let Ok(more) = batches.try_recv() {
+                taken.extend(more);
+            }
+            self.idle.store(false, Ordering::Release);
+            self.commit(taken)?;
+        }
+    }
+
+    /// Brings the batches to a known outcome: committed, or dropped because their epoch ended.
+    fn commit(&mut self, mut batches: Vec<Batch>) -> Result<(), Stop> {
+        for attempt in 0..ATTEMPTS_MAX {
+            self.drop_dead(&mut batches);
+            if batches.is_empty() {
+                return Ok(());
+            }
+            let begun = Instant::now();
+            let attempt_id = draw_attempt()?;
+            for batch in &mut batches {
+                batch.record.attempt = attempt_id;
+            }
+            let fault = match self.attempt(&mut batches) {
+                Ok(delivered) => {
+                    let records = batches.iter().map(|batch| batch.read[0].0 + batch.read[1].0).sum();
+                    self.metrics.committed(begun.elapsed(), records);
+                    self.finish(batches, &delivered);
+                    return Ok(());
+                }
+                Err(fault) => fault,
+            };
+            self.metrics.aborted();
+            tracing::warn!(?fault, attempt, "a transaction did not commit");
+            if self.mock {
+                return Err(Stop::broker(format!("the embedded broker failed a transaction: {fault:?}")));
+            }
+            match self.settle(fault, &mut batches)? {
+                Settled::NotCommitted => {}
+                Settled::Committed => {
+                    self.finish(batches, &[]);
+                    return Ok(());
+                }
+            }
+            std::thread::sleep(Duration::from_millis(20u64 << attempt.min(6)));
+        }
+        Err(Stop::broker(format!(
+            "expected a transaction to commit, found it aborted {ATTEMPTS_MAX} times in a row: look at the brokers' \
+             logs, then start meterd again; nothing is lost"
+        )))
+    }
+
+    /// After a fault: whether the batches were committed nevertheless.
+    fn settle(&mut self, fault: Fault, batches: &mut Vec<Batch>) -> Result<Settled, Stop> {
+        match fault {
+            Fault::Abort(_) => {
+                let aborted = self.producer.as_ref().map(|producer| producer.abort(CALL_TIMEOUT));
+                match aborted {
+                    Some(Ok(())) => return Ok(Settled::NotCommitted),
+                    Some(Err(Fault::Fenced(text))) => self.note_fence(&text)?,
+                    _ => {}
+                }
+            }
+            Fault::Fenced(text) => self.note_fence(&text)?,
+            Fault::Hopeless(code, text) => {
+                return Err(Stop::config(format!(
+                    "expected the broker to take what meterd writes, found {code}: {text}: check max.message.bytes and \
+                     the ACLs of meterd's topics"
+                )));
+            }
+            Fault::Unknown(_) => {}
+        }
+        self.metrics.outcome_unknown();
+        self.producer = None;
+        self.open()?;
+        self.drop_dead(batches);
+        let mut committed = 0;
+        for batch in batches.iter() {
+            let last = self.sink.last_journaled(batch.partition)?;
+            let (sequence, attempt) = (batch.record.sequence, batch.record.attempt);
+            match last {
+                Some((found, by)) if found == sequence && by == attempt => committed += 1,
+                Some((found, _)) if found + 1 == sequence => {}
+                None if sequence == 1 => {}
+                found => {
+                    return Err(Stop::data(format!(
+                        "expected the journal of partition {} to end with batch {} or {sequence} of this attempt, found \
+                         {found:?} (sequence, attempt): another process writes to it; stop one of them",
+                        batch.partition,
+                        sequence - 1
+                    )));
+                }
+            }
+        }
+        match committed {
+            0 => Ok(Settled::NotCommitted),
+            all if all == batches.len() => Ok(Settled::Committed),
+            some => Err(Stop::data(format!(
+                "expected a transaction to be committed as a whole, found {some} of {} partitions in the journal",
+                batches.len()
+            ))),
+        }
+    }
+
+    fn note_fence(&mut self, text: &str) -> Result<(), Stop> {
+        let now = Instant::now();
+        self.fenced.retain(|at| now.duration_since(*at) < Duration::from_secs(60));
+        self.fenced.push(now);
+        if self.fenced.len() >= FENCED_MAX {
+            return Err(Stop::config(format!(
+                "expected to be the only process of this instance, found its producer fenced {FENCED_MAX} times within \
+                 a minute ({text}): another process uses the same kafka.instance; give each its own"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Creates the producer and initialises it.
+    pub fn open(&mut self) -> Result<(), Stop> {
+        let watched = [self.topics.journal.clone(), self.topics.state.clone()];
+        match TransactionalProducer::open(&self.config, watched, Duration::from_secs(60)) {
+            Ok(producer) => {
+                self.producer = Some(producer);
+                Ok(())
+            }
+            Err(fault) => Err(Stop::broker(format!(
+                "expected the transaction coordinator to answer within 60 s, found {fault:?}: check that the brokers \
+                 are up and that the transactional id is allowed"
+            ))),
+        }
+    }
+
+    fn drop_dead(&mut self, batches: &mut Vec<Batch>) {
+        let (alive, dead): (Vec<Batch>, Vec<Batch>) =
+            batches.drain(..).partition(|batch| self.ownership.holds(batch.partition, batch.epoch));
+        *batches = alive;
+        for batch in dead {
+            self.sink.dropped(batch);
+        }
+    }
+
+    fn attempt(&mut self, batches: &mut [Batch]) -> Result<Vec<Delivered>, Fault> {
+        if self.producer.is_none() {
+            self.open().map_err(|stop| Fault::Unknown(stop.message))?;
+        }
+        let producer = self.producer.as_ref().expect("opened above");
+        let names = Names {
+            events: topic_name(&self.topics.events),
+            dlq: topic_name(&self.topics.dlq),
+            journal: topic_name(&self.topics.journal),
+            state: topic_name(&self.topics.state),
+        };
+        // The generation is known before anything is sent, so that the journal can name it; the metadata that fences is
+        // taken after the drain.
+        let generation = self.membership.metadata().map_or(-1, |metadata| metadata.generation());
+        producer.begin()?;
+        for batch in batches.iter_mut() {
+            batch.record.writer.generation = generation;
+            self.send_batch(producer, &names, batch)?;
+        }
+        let delivered = producer.drain(TRANSACTION_TIMEOUT)?;
+        self.send_offsets(producer, batches)?;
+        producer.commit(CALL_TIMEOUT)?;
+        Ok(delivered)
+    }
+
+    fn send_batch(&self, producer: &TransactionalProducer, names: &Names, batch: &Batch) -> Result<(), Fault> {
+        let events = batch.partition % self.events_partitions;
+        for notice in batch.notices.iter() {
+            let headers: &[(&[u8], Option<&[u8]>)] =
+                &[(b"content-type", Some(b"application/cloudevents+json"))];
+            producer.send(&Outgoing {
+                topic: &names.events,
+                partition: events,
+                key: Some(notice.account),
+                value: Some(notice.json),
+                headers,
+            })?;
+        }
+        for record in &batch.quarantined {
+            let headers: Vec<(&[u8], Option<&[u8]>)> =
+                record.headers.iter().map(|(key, value)| (key.as_slice(), value.as_deref())).collect();
+            producer.send(&Outgoing {
+                topic: &names.dlq,
+                partition: batch.partition % self.dlq_partitions,
+                key: record.key.as_deref(),
+                value: record.value.as_deref(),
+                headers: &headers,
+            })?;
+        }
+        for (key, value) in &batch.state {
+            producer.send(&Outgoing {
+                topic: &names.state,
+                partition: batch.partition,
+                key: Some(key),
+                value: Some(value),
+                headers: &[],
+            })?;
+        }
+        let record = batch.record.encode();
+        producer.send(&Outgoing {
+            topic: &names.journal,
+            partition: batch.partition,
+            key: None,
+            value: Some(&record),
+            headers: &[],
+        })
+    }
+
+    fn send_offsets(&self, producer: &TransactionalProducer, batches: &[Batch]) -> Result<(), Fault> {
+        let Some(metadata) = self.membership.metadata() else {
+            return Err(Fault::Abort("the consumer has no group metadata".into()));
+        };
+        if metadata.generation() < 0 || metadata.member().is_empty() {
+            return Err(Fault::Abort("the consumer is not a member of its group at this moment".into()));
+        }
+        if let Some(batch) = batches.iter().find(|batch| !self.ownership.holds(batch.partition, batch.epoch)) {
+            return Err(Fault::Abort(format!("partition {} was taken while its batch was sent", batch.partition)));
+        }
+        let mut offsets = TopicPartitionList::with_capacity(batches.len() * 2);
+        for batch in batches {
+            for (topic, input) in [(&self.topics.usage, Input::Usage), (&self.topics.accounts, Input::Accounts)] {
+                let next = Offset::Offset(batch.record.end.next[input.index()]);
+                offsets
+                    .add_partition_offset(topic, batch.partition, next)
+                    .map_err(|error| Fault::Abort(error.to_string()))?;
+            }
+        }
+        metadata.send_offsets(producer.client(), &offsets, CALL_TIMEOUT).map_err(|fault| classify_fault(&fault))
+    }
+
+    fn finish(&mut self, batches: Vec<Batch>, delivered: &[Delivered]) {
+        for batch in batches {
+            let mut places = Places::default();
+            for record in delivered.iter().filter(|record| record.partition == batch.partition) {
+                if record.topic == self.topics.journal {
+                    places.journal_offset = record.offset;
+                    places.broker_time = record.timestamp;
+                } else {
+                    places.state_end = places.state_end.max(Some(record.offset + 1));
+                }
+            }
+            self.sink.committed(batch, places);
+        }
+    }
+}
+
+enum Settled {
+    Committed,
+    NotCommitted,
+}
+
+fn draw_attempt() -> Result<u128, Stop> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Stop::bug(format!("expected random numbers from the system, found {error}")))?;
+    Ok(u128::from_le_bytes(bytes))
+}

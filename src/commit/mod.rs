@@ -1,0 +1,17 @@
+//! Exactly once: batches become Kafka transactions, and partitions are recovered from what transactions left behind.
+
+pub mod accepted;
+pub mod batch;
+pub mod committer;
+pub mod configuration;
+pub mod journal;
+pub mod marks;
+pub mod ownership;
+pub mod producer;
+pub mod reader;
+pub mod recovery;
+pub mod replay;
+pub mod state_copy;
+pub mod stop;
+
+pub use stop::Stop;

@@ -1,0 +1,69 @@
+//! Which partitions this instance owns, and in which epoch.
+//!
+//! An epoch is ours: it rises with each assignment of a partition and ends with its revocation, both inside the
+//! rebalance callback. Everything that is queued for a partition carries the epoch it was made in; what carries a dead
+//! one is dropped, never sent (the broker checks the group's generation, not who owns a partition).
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+#[derive(Debug, Default)]
+pub struct Ownership {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    last: u64,
+    epochs: BTreeMap<i32, u64>,
+}
+
+impl Ownership {
+    /// The partition was assigned: its epoch.
+    pub fn assign(&self, partition: i32) -> u64 {
+        let mut state = self.lock();
+        state.last += 1;
+        let epoch = state.last;
+        state.epochs.insert(partition, epoch);
+        epoch
+    }
+
+    /// The partition was taken.
+    pub fn revoke(&self, partition: i32) {
+        self.lock().epochs.remove(&partition);
+    }
+
+    pub fn holds(&self, partition: i32, epoch: u64) -> bool {
+        self.lock().epochs.get(&partition) == Some(&epoch)
+    }
+
+    pub fn epoch(&self, partition: i32) -> Option<u64> {
+        self.lock().epochs.get(&partition).copied()
+    }
+
+    pub fn partitions(&self) -> Vec<i32> {
+        self.lock().epochs.keys().copied().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every write leaves the state whole, so a panic elsewhere takes nothing from it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_ends_with_its_assignment() {
+        let ownership = Ownership::default();
+        let first = ownership.assign(3);
+        assert!(ownership.holds(3, first));
+        ownership.revoke(3);
+        assert!(!ownership.holds(3, first));
+        let second = ownership.assign(3);
+        assert!(second > first && ownership.holds(3, second) && !ownership.holds(3, first));
+        assert_eq!(ownership.partitions(), [3]);
+    }
+}

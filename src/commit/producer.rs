@@ -1,0 +1,247 @@
+//! The transactional producer of the instance.
+
+use std::ffi::CString;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message;
+use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
+
+use crate::ingest::native::{self, Outgoing, TransactionFault};
+
+/// How long a transaction may stay open before the coordinator aborts it. Short, because a dead instance's open
+/// transaction holds back every read_committed reader of what it wrote.
+pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where a record of the journal or the state topic came to stand.
+#[derive(Clone, Debug)]
+pub struct Delivered {
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+    /// Of LogAppendTime topics: the broker's time.
+    pub timestamp: Option<i64>,
+}
+
+/// Collects delivery reports of the present transaction.
+pub struct Deliveries {
+    /// Topics whose offsets matter: the journal and the state.
+    watched: [String; 2],
+    state: Mutex<Reported>,
+}
+
+#[derive(Default)]
+struct Reported {
+    delivered: Vec<Delivered>,
+    failed: Option<(RDKafkaErrorCode, String)>,
+}
+
+impl Deliveries {
+    fn take(&self) -> Reported {
+        std::mem::take(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[derive(Clone)]
+pub struct Context(Arc<Deliveries>);
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        crate::ingest::consumer::log_client(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "the producer met an error");
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        match result {
+            Ok(message) => {
+                if !self.0.watched.iter().any(|topic| topic == message.topic()) {
+                    return;
+                }
+                let delivered = Delivered {
+                    topic: message.topic().to_string(),
+                    partition: message.partition(),
+                    offset: message.offset(),
+                    timestamp: message.timestamp().to_millis(),
+                };
+                self.0.state.lock().unwrap_or_else(PoisonError::into_inner).delivered.push(delivered);
+            }
+            Err((error, message)) => {
+                let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+                let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+                state.failed.get_or_insert((code, format!("a record for {}: {error}", message.topic())));
+            }
+        }
+    }
+}
+
+/// What became of a call.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// The transaction must be aborted; nothing of it is visible, and it may be sent again.
+    Abort(String),
+    /// What the coordinator did is not known, or the producer is of no more use.
+    Unknown(String),
+    /// Another producer of the same transactional id took over.
+    Fenced(String),
+    /// It can never succeed: a record larger than its topic takes, no authorisation.
+    Hopeless(RDKafkaErrorCode, String),
+}
+
+pub struct TransactionalProducer {
+    producer: BaseProducer<Context>,
+    deliveries: Arc<Deliveries>,
+}
+
+impl TransactionalProducer {
+    /// Creates the producer and initialises it, which ends what a predecessor of the same id left open.
+    pub fn open(config: &ClientConfig, watched: [String; 2], timeout: Duration) -> Result<TransactionalProducer, Fault> {
+        let deliveries = Arc::new(Deliveries { watched, state: Mutex::default() });
+        let producer: BaseProducer<Context> = config
+            .create_with_context(Context(Arc::clone(&deliveries)))
+            .map_err(|error| Fault::Hopeless(RDKafkaErrorCode::InvalidArgument, error.to_string()))?;
+        let deadline = Instant::now() + timeout;
+        loop {
+            match producer.init_transactions(deadline.saturating_duration_since(Instant::now())) {
+                Ok(()) => return Ok(TransactionalProducer { producer, deliveries }),
+                Err(error) if is_retriable(&error) && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                Err(error) => return Err(classify(&error)),
+            }
+        }
+    }
+
+    pub fn begin(&self) -> Result<(), Fault> {
+        self.deliveries.take();
+        self.producer.begin_transaction().map_err(|error| classify(&error))
+    }
+
+    /// Adds a record to the transaction. A full queue is waited out.
+    pub fn send(&self, record: &Outgoing<'_>) -> Result<(), Fault> {
+        loop {
+            match native::produce(self.producer.client(), record) {
+                Ok(()) => return Ok(()),
+                Err(RDKafkaErrorCode::QueueFull) => {
+                    self.producer.poll(Duration::from_millis(1));
+                }
+                Err(code) => {
+                    let text = format!("a record for {}: {code}", record.topic.to_string_lossy());
+                    return Err(classify_code(code, text));
+                }
+            }
+        }
+    }
+
+    /// Waits until every record of the transaction is acknowledged.
+    pub fn drain(&self, timeout: Duration) -> Result<Vec<Delivered>, Fault> {
+        let deadline = Instant::now() + timeout;
+        // Waiting inside librdkafka is in slices of 100 ms while a record is in flight, hence the short polls.
+        while self.producer.in_flight_count() > 0 {
+            self.producer.poll(Duration::from_micros(0));
+            if self.producer.in_flight_count() > 0 {
+                std::thread::sleep(Duration::from_micros(50));
+            }
+            if Instant::now() > deadline {
+                return Err(Fault::Abort(format!("records were not acknowledged within {timeout:?}")));
+            }
+        }
+        self.producer.poll(Duration::ZERO);
+        let reported = self.deliveries.take();
+        match reported.failed {
+            None => Ok(reported.delivered),
+            Some((code, text)) => Err(classify_code(code, text)),
+        }
+    }
+
+    pub fn client(&self) -> &rdkafka::client::Client<Context> {
+        self.producer.client()
+    }
+
+    pub fn commit(&self, timeout: Duration) -> Result<(), Fault> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            match self.producer.commit_transaction(deadline.saturating_duration_since(Instant::now())) {
+                Ok(()) => return Ok(()),
+                Err(error) if is_retriable(&error) && Instant::now() < deadline => {}
+                Err(error) => return Err(classify(&error)),
+            }
+        }
+    }
+
+    /// Only an abort that is acknowledged makes sending the same records again safe.
+    pub fn abort(&self, timeout: Duration) -> Result<(), Fault> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            match self.producer.abort_transaction(deadline.saturating_duration_since(Instant::now())) {
+                Ok(()) => return Ok(()),
+                Err(error) if is_retriable(&error) && Instant::now() < deadline => {}
+                Err(error) => return Err(unless_fenced(&error)),
+            }
+        }
+    }
+}
+
+/// A topic's name as librdkafka takes it.
+pub fn topic_name(topic: &str) -> CString {
+    CString::new(topic).expect("configuration refuses topic names with NUL")
+}
+
+pub fn classify_fault(fault: &TransactionFault) -> Fault {
+    if fault.fatal {
+        return match fault.code {
+            RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced => Fault::Fenced(fault.text.clone()),
+            _ => Fault::Unknown(fault.text.clone()),
+        };
+    }
+    // A refused generation, a timeout: nothing was committed, and an abort makes that certain.
+    Fault::Abort(fault.text.clone())
+}
+
+fn is_retriable(error: &KafkaError) -> bool {
+    matches!(error, KafkaError::Transaction(error) if error.is_retriable())
+}
+
+fn classify(error: &KafkaError) -> Fault {
+    match error {
+        KafkaError::Transaction(inner) if !inner.is_fatal() && inner.txn_requires_abort() => {
+            Fault::Abort(error.to_string())
+        }
+        _ => unless_fenced(error),
+    }
+}
+
+fn unless_fenced(error: &KafkaError) -> Fault {
+    let code = match error {
+        KafkaError::Transaction(inner) => inner.code(),
+        other => other.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown),
+    };
+    match code {
+        RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced => Fault::Fenced(error.to_string()),
+        RDKafkaErrorCode::TransactionalIdAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed => {
+            Fault::Hopeless(code, error.to_string())
+        }
+        _ => Fault::Unknown(error.to_string()),
+    }
+}
+
+fn classify_code(code: RDKafkaErrorCode, text: String) -> Fault {
+    match code {
+        RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::TopicAuthorizationFailed => {
+            Fault::Hopeless(code, text)
+        }
+        RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced => Fault::Fenced(text),
+        RDKafkaErrorCode::Fatal | RDKafkaErrorCode::State => Fault::Unknown(text),
+        _ => Fault::Abort(text),
+    }
+}

@@ -1,0 +1,199 @@
+//! Reading a stretch of a partition to a known end, for recovery and for judging unknown outcomes.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+use super::producer::TRANSACTION_TIMEOUT;
+use super::stop::Stop;
+use crate::ingest::native::{Event, Events, Record};
+
+/// How long reading may stand still: an open transaction's timeout, the broker's scan for it, and some air.
+const STALL_MAX: Duration = TRANSACTION_TIMEOUT.saturating_add(Duration::from_secs(20));
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Reads committed records; asks for high watermarks that include uncommitted ones.
+pub struct Reader {
+    committed: BaseConsumer,
+    uncommitted: BaseConsumer,
+}
+
+/// A stretch of a partition: offsets from `from` to before `until`.
+#[derive(Clone, Copy, Debug)]
+pub struct Stretch<'a> {
+    pub topic: &'a str,
+    pub partition: i32,
+    pub from: i64,
+    pub until: i64,
+}
+
+impl Reader {
+    /// `config` has the brokers, the group and security; positions and isolation are set here.
+    pub fn open(config: &ClientConfig) -> Result<Reader, Stop> {
+        let create = |isolation: &str| {
+            let mut config = config.clone();
+            config.set("isolation.level", isolation);
+            config.set("enable.partition.eof", "true");
+            config.create_with_context::<_, BaseConsumer>(DefaultConsumerContext).map_err(|error| {
+                Stop::config(format!("expected a consumer for recovery, found {error}: check [kafka.properties]"))
+            })
+        };
+        Ok(Reader { committed: create("read_committed")?, uncommitted: create("read_uncommitted")? })
+    }
+
+    /// Low and high watermark, uncommitted records included.
+    pub fn watermarks(&self, topic: &str, partition: i32) -> Result<(i64, i64), Stop> {
+        retry(|| self.uncommitted.fetch_watermarks(topic, partition, Duration::from_secs(5)))
+            .map_err(|error| unreachable_partition(topic, partition, &error.to_string()))
+    }
+
+    /// The offset after the last record that a read_committed reader may have, open transactions excluded.
+    pub fn stable_end(&self, topic: &str, partition: i32) -> Result<i64, Stop> {
+        retry(|| self.committed.fetch_watermarks(topic, partition, Duration::from_secs(5)))
+            .map(|(_, end)| end)
+            .map_err(|error| unreachable_partition(topic, partition, &error.to_string()))
+    }
+
+    /// The group's offset of each topic in a partition, once no transaction is pending on it; `None`: never committed.
+    pub fn stable_offsets(&self, topics: [&str; 2], partition: i32) -> Result<[Option<i64>; 2], Stop> {
+        let deadline = Instant::now() + STALL_MAX;
+        loop {
+            let mut list = TopicPartitionList::new();
+            for topic in topics {
+                list.add_partition(topic, partition);
+            }
+            match self.committed.committed_offsets(list, CALL_TIMEOUT) {
+                Ok(found) => match read_offsets(&found, topics, partition) {
+                    Ok(offsets) => return Ok(offsets),
+                    Err(error) if Instant::now() > deadline => {
+                        return Err(unreachable_partition(topics[1], partition, &error));
+                    }
+                    Err(_) => {}
+                },
+                Err(error) if Instant::now() > deadline => {
+                    return Err(unreachable_partition(topics[1], partition, &error.to_string()));
+                }
+                Err(_) => {}
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Gives each committed record of the stretch to `take`, in order. Ends when the end of the partition is seen at or
+    /// after `until` (an end before it may be an open transaction) or a record at or after `until` is.
+    pub fn read(
+        &self,
+        stretch: Stretch<'_>,
+        mut take: impl FnMut(&Record<'_>) -> Result<(), Stop>,
+    ) -> Result<(), Stop> {
+        let Stretch { topic, partition, from, until } = stretch;
+        if from >= until {
+            return Ok(());
+        }
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(from))
+            .and_then(|()| self.committed.assign(&list))
+            .map_err(|error| Stop::bug(format!("assigning {topic}/{partition}: {error}")))?;
+        let result = self.read_assigned(stretch, &mut take);
+        self.committed
+            .unassign()
+            .map_err(|error| Stop::bug(format!("giving up {topic}/{partition}: {error}")))?;
+        result
+    }
+
+    fn read_assigned(
+        &self,
+        stretch: Stretch<'_>,
+        take: &mut impl FnMut(&Record<'_>) -> Result<(), Stop>,
+    ) -> Result<(), Stop> {
+        let Stretch { topic, partition, until, .. } = stretch;
+        let mut events = Events::of(&self.committed);
+        let mut progress = Instant::now();
+        let mut at = stretch.from;
+        loop {
+            match events.poll(Duration::from_millis(100)) {
+                Some(Event::Record(record)) if record.topic() == topic && record.partition() == partition => {
+                    if let Some(code) = record.error() {
+                        return Err(Stop::data(format!("{topic}/{partition} at offset {}: {code}", record.offset())));
+                    }
+                    if record.offset() >= until {
+                        return Ok(());
+                    }
+                    at = record.offset() + 1;
+                    progress = Instant::now();
+                    take(&record)?;
+                    if at >= until {
+                        return Ok(());
+                    }
+                }
+                Some(Event::End { topic: ended, partition: of, offset }) if ended == topic && of == partition => {
+                    if offset >= until {
+                        return Ok(());
+                    }
+                }
+                Some(Event::Error { code, fatal, text }) => judge_error(stretch, code, fatal, &text)?,
+                _ => {}
+            }
+            if progress.elapsed() > STALL_MAX {
+                return Err(Stop::broker(format!(
+                    "expected to read {topic}/{partition} to offset {until} (its high watermark), found the last stable \
+                     offset standing at {at} for {STALL_MAX:?}: a transaction hangs; see kafka-transactions.sh \
+                     find-hanging and abort"
+                )));
+            }
+        }
+    }
+}
+
+/// Whether reading can go on after an error of the client.
+pub fn judge_error(stretch: Stretch<'_>, code: RDKafkaErrorCode, fatal: bool, text: &str) -> Result<(), Stop> {
+    let Stretch { topic, partition, from, .. } = stretch;
+    match code {
+        RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset => Err(Stop::data(format!(
+            "expected {topic}/{partition} to hold offset {from}, found it out of range ({text}): the topic was truncated \
+             or its retention removed records that meterd had not folded"
+        ))),
+        RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::UnknownTopicOrPartition => {
+            Err(Stop::config(format!("reading {topic}/{partition}: {code}: check that it exists and its ACLs")))
+        }
+        _ if fatal => Err(Stop::broker(format!("reading {topic}/{partition}: {code}: {text}"))),
+        _ => {
+            tracing::debug!(%code, text, topic, partition, "the client met an error and goes on");
+            Ok(())
+        }
+    }
+}
+
+fn read_offsets(
+    list: &TopicPartitionList,
+    topics: [&str; 2],
+    partition: i32,
+) -> Result<[Option<i64>; 2], String> {
+    let mut offsets = [None; 2];
+    for (place, topic) in topics.iter().enumerate() {
+        let element = list.find_partition(topic, partition).ok_or("the answer lacks a partition")?;
+        // The call succeeds with the error on the element: an unstable offset is not "never committed".
+        element.error().map_err(|error| error.to_string())?;
+        offsets[place] = match element.offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        };
+    }
+    Ok(offsets)
+}
+
+fn retry<T>(mut call: impl FnMut() -> rdkafka::error::KafkaResult<T>) -> rdkafka::error::KafkaResult<T> {
+    let deadline = Instant::now() + CALL_TIMEOUT;
+    loop {
+        match call() {
+            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(100)),
+            result => return result,
+        }
+    }
+}
+
+fn unreachable_partition(topic: &str, partition: i32, error: &str) -> Stop {
+    Stop::broker(format!("expected the leader of {topic}/{partition} to answer, found {error}: check the brokers"))
+}

@@ -1,0 +1,338 @@
+//! Recovery of a partition: one path for cold, warm and returning.
+//!
+//! ```text
+//! epoch up (the caller) → producer initialised (the caller) → stable committed offsets → high watermarks of journal and
+//! state → the journal's tail → checks → the local store, then the state topic from where it ends → fold by the
+//! journaled runs and cursors from the horizon, taking duplicates from the accepted lists, dropping all effects →
+//! identities → (the caller) a claim → live at the journal's offsets
+//! ```
+//! Nothing read before the stable offsets is used: they are the barrier behind which a predecessor's transaction has
+//! ended. The journal is the truth; the group's offsets are a cross-check.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use hashbrown::HashMap;
+
+use super::configuration::{FoldConfiguration, first_16};
+use super::journal::{Genesis, JournalRecord, Position};
+use super::marks::Marks;
+use super::reader::{Reader, Stretch};
+use super::replay::{self, Tail};
+use super::state_copy::{self, StateCopy, Stored};
+use super::stop::Stop;
+use crate::config::daemon::Topics;
+use crate::engine::{self, Ms};
+use crate::ingest::raw::Input;
+use crate::shard::{IdentityKey, Partition};
+use crate::store::{Complete, Store};
+use crate::telemetry::Metrics;
+
+/// What recovery works with; the same for all partitions of an instance.
+pub struct Recovery {
+    pub reader: Reader,
+    pub topics: Topics,
+    pub store: Arc<dyn Store>,
+    pub metrics: Arc<Metrics>,
+    /// What the journal must belong to; `start` and `identity_key` are of each partition.
+    pub place: Place,
+    /// The one in force; a reload replaces it.
+    pub configuration: Arc<ArcSwap<FoldConfiguration>>,
+    /// The embedded broker keeps no journal worth checking.
+    pub mock: bool,
+}
+
+/// Cluster, topics and group, as they are now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub cluster: String,
+    pub topics: Vec<(String, String)>,
+    pub partitions: i32,
+    pub group: String,
+}
+
+/// A partition ready to go on.
+pub struct Recovered {
+    pub fold: Partition,
+    /// The last batch in the journal; 0 where there is none.
+    pub sequence: u64,
+    pub position: Position,
+    pub marks: Marks,
+    /// To be written with the first batch where the partition begins.
+    pub genesis: Option<Genesis>,
+    /// Digest of cluster, topics, partitions and group, for each journal record.
+    pub place: [u8; 16],
+    /// Whether the state topic holds the fold configuration of now.
+    pub configured: bool,
+    /// Next offset of the state topic.
+    pub state_end: i64,
+}
+
+impl Recovery {
+    /// Recovers a partition. `owned` says whether it still is; a revoked one is given up early.
+    pub fn recover(&self, partition: i32, owned: &dyn Fn() -> bool) -> Result<Option<Recovered>, Stop> {
+        let begun = Instant::now();
+        let topics = [self.topics.accounts.as_str(), self.topics.usage.as_str()];
+        let offsets = self.reader.stable_offsets(topics, partition)?;
+        let (journal_low, journal_high) = self.reader.watermarks(&self.topics.journal, partition)?;
+        let (_, state_high) = self.reader.watermarks(&self.topics.state, partition)?;
+        let Some((last_offset, last)) = self.last_record(partition, journal_low, journal_high)? else {
+            return self.begin(partition, offsets, state_high).map(Some);
+        };
+        self.check_place(partition, &last)?;
+        self.check_offsets(partition, offsets, &last)?;
+        if !owned() {
+            return Ok(None);
+        }
+        let records = self.tail(partition, journal_low, (last_offset, &last))?;
+        let state: StateCopy = state_copy::read(self, partition, state_high)?;
+        let genesis = state.genesis.clone().ok_or_else(|| {
+            Stop::data(format!(
+                "expected the state topic {}/{partition} to hold the partition's genesis, found none although its \
+                 journal has {} batches: the state topic was emptied; restore it, or begin with new internal topics",
+                self.topics.state, last.sequence
+            ))
+        })?;
+        if !owned() {
+            return Ok(None);
+        }
+        let tail = Tail { records, configurations: state.configurations, genesis };
+        let recovered = self.fold(partition, &tail, state.accounts, state_high)?;
+        self.metrics.recovered(begun.elapsed());
+        tracing::info!(
+            partition,
+            accounts = recovered.fold.accounts_len(),
+            batch = recovered.sequence,
+            took_ms = begun.elapsed().as_millis() as u64,
+            "recovered"
+        );
+        Ok(Some(recovered))
+    }
+
+    /// Where there is no journal: the partition begins, unless something says that there was one.
+    fn begin(&self, partition: i32, offsets: [Option<i64>; 2], state_high: i64) -> Result<Recovered, Stop> {
+        if let Some(offset) = offsets[Input::Usage.index()].or(offsets[Input::Accounts.index()])
+            && !self.mock
+        {
+            return Err(Stop::config(format!(
+                "expected a journal in {}/{partition}, found none although group {} has committed offset {offset} of \
+                 it: the journal is gone. Restore it, or begin anew with another kafka.group and new internal topics",
+                self.topics.journal, self.place.group
+            )));
+        }
+        let mut start = [0; 2];
+        for input in Input::BOTH {
+            start[input.index()] = self.reader.watermarks(self.topic(input), partition)?.0;
+        }
+        let identity_key = draw_key()?;
+        let genesis = self.genesis(start, identity_key);
+        let mut fold = replay::partition(&self.configuration.load(), partition, identity_key)?;
+        fold.begin_batch(1);
+        Ok(Recovered {
+            fold,
+            sequence: 0,
+            position: Position::at(start),
+            marks: Marks::default(),
+            place: self.place_digest(),
+            genesis: Some(genesis),
+            configured: false,
+            state_end: state_high,
+        })
+    }
+
+    /// The last committed record of the journal with its offset, searching backwards in growing steps.
+    fn last_record(&self, partition: i32, low: i64, high: i64) -> Result<Option<(i64, JournalRecord)>, Stop> {
+        let mut step = 64;
+        loop {
+            let from = (high - step).max(low);
+            let mut last = None;
+            let stretch = Stretch { topic: &self.topics.journal, partition, from, until: high };
+            self.reader.read(stretch, |record| {
+                last = Some((record.offset(), record.value().unwrap_or_default().to_vec()));
+                Ok(())
+            })?;
+            match last {
+                Some((offset, bytes)) => return Ok(Some((offset, self.decode(partition, offset, &bytes)?))),
+                None if from <= low => return Ok(None),
+                None => step *= 8,
+            }
+        }
+    }
+
+    /// The sequence and attempt of the journal's last record.
+    pub fn last_journaled(&self, partition: i32) -> Result<Option<(u64, u128)>, Stop> {
+        let topics = [self.topics.accounts.as_str(), self.topics.usage.as_str()];
+        self.reader.stable_offsets(topics, partition)?;
+        let (low, high) = self.reader.watermarks(&self.topics.journal, partition)?;
+        let last = self.last_record(partition, low, high)?;
+        Ok(last.map(|(_, record)| (record.sequence, record.attempt)))
+    }
+
+    fn decode(&self, partition: i32, offset: i64, bytes: &[u8]) -> Result<JournalRecord, Stop> {
+        JournalRecord::decode(bytes).map_err(|error| {
+            Stop::data(format!("{}/{partition} at offset {offset} is no journal record: {error}", self.topics.journal))
+        })
+    }
+
+    fn check_place(&self, partition: i32, last: &JournalRecord) -> Result<(), Stop> {
+        if self.mock || last.place == self.place_digest() {
+            return Ok(());
+        }
+        let was = match state_copy::read(self, partition, self.reader.watermarks(&self.topics.state, partition)?.1)?.genesis {
+            Some(genesis) => format!("{genesis:?}"),
+            None => "another cluster, group or topics".into(),
+        };
+        Err(Stop::config(format!(
+            "expected the journal of partition {partition} to belong to {:?}, found that it belongs to {was}: a topic \
+             was created again, its partitions were changed, or another group's journal is configured. Give this group \
+             its own internal topics, or restore the ones it had",
+            self.place
+        )))
+    }
+
+    fn check_offsets(&self, partition: i32, offsets: [Option<i64>; 2], last: &JournalRecord) -> Result<(), Stop> {
+        let journaled = last.end.next[Input::Usage.index()];
+        match offsets[Input::Usage.index()] {
+            _ if self.mock => Ok(()),
+            Some(offset) if offset == journaled => Ok(()),
+            None => {
+                tracing::warn!(partition, journaled, "the group's offset has expired; going on from the journal");
+                Ok(())
+            }
+            Some(offset) => Err(Stop::data(format!(
+                "expected group {} to stand at offset {journaled} of {}/{partition}, as the journal says, found \
+                 {offset}: set it back with kafka-consumer-groups.sh --bootstrap-server BROKERS --group {} --topic \
+                 {}:{partition} --reset-offsets --to-offset {journaled} --execute",
+                self.place.group, self.topics.usage, self.place.group, self.topics.usage
+            ))),
+        }
+    }
+
+    /// The journal from where it is needed to its last record, checked for gaps.
+    fn tail(&self, partition: i32, low: i64, last: (i64, &JournalRecord)) -> Result<Vec<(i64, JournalRecord)>, Stop> {
+        let (last_offset, last) = last;
+        let from = last.needed_from.min(last_offset);
+        if from < low {
+            return Err(Stop::data(format!(
+                "expected {}/{partition} to hold offset {from}, from which batches must be folded again and identities \
+                 are needed, found that it begins at {low}: its retention removed it. Set its retention.ms to -1",
+                self.topics.journal
+            )));
+        }
+        let mut records: Vec<(i64, JournalRecord)> = Vec::new();
+        let stretch = Stretch { topic: &self.topics.journal, partition, from, until: last_offset + 1 };
+        self.reader.read(stretch, |record| {
+            let decoded = self.decode(partition, record.offset(), record.value().unwrap_or_default())?;
+            if let Some((_, before)) = records.last()
+                && decoded.sequence != before.sequence + 1
+            {
+                return Err(Stop::data(format!(
+                    "expected batch {} after batch {} in {}/{partition}, found {} at offset {} (written by {:?}, before \
+                     it {:?}): two processes wrote to one journal",
+                    before.sequence + 1,
+                    before.sequence,
+                    self.topics.journal,
+                    decoded.sequence,
+                    record.offset(),
+                    decoded.writer,
+                    before.writer
+                )));
+            }
+            records.push((record.offset(), decoded));
+            Ok(())
+        })?;
+        let first_needed = last.horizon.saturating_sub(1).max(1);
+        match records.first() {
+            Some((_, first)) if first.sequence <= first_needed => Ok(records),
+            first => Err(Stop::data(format!(
+                "expected the journal of partition {partition} to hold batch {first_needed}, found it to begin with \
+                 {:?}: it was trimmed too far",
+                first.map(|(_, record)| record.sequence)
+            ))),
+        }
+    }
+
+    /// Folds the journaled batches from the horizon on, then takes up the identities.
+    fn fold(
+        &self,
+        partition: i32,
+        tail: &Tail,
+        accounts: HashMap<Box<str>, Stored>,
+        state_end: i64,
+    ) -> Result<Recovered, Stop> {
+        let last = tail.last();
+        let stale = |record: &JournalRecord| {
+            record.sequence >= last.horizon && !record.runs.is_empty() && record.engine_revision != engine::REVISION
+        };
+        if let Some((_, record)) = tail.records.iter().find(|(_, record)| stale(record)) {
+            return Err(Stop::data(format!(
+                "expected batches of engine revision {}, found batch {} of revision {} still to be folded again: start \
+                 the meterd {} that wrote it once and stop it cleanly with SIGTERM, then start this one",
+                engine::REVISION,
+                record.sequence,
+                record.engine_revision,
+                record.writer.version
+            )));
+        }
+        let mut fold = replay::load(partition, accounts, tail)?;
+        replay::fold(self, partition, &mut fold, tail)?;
+        fold.resume(last.end.clock, last.end.cursor, last.oldest);
+        replay::identities(&mut fold, tail);
+        fold.begin_batch(last.sequence + 1);
+        let configuration = self.configuration.load();
+        let configured = tail.configurations.contains_key(&configuration.hash());
+        replay::use_configuration(&mut fold, &configuration, partition)?;
+        let mut marks = Marks::default();
+        for (offset, record) in &tail.records {
+            marks.push(record.sequence, *offset, latest(record));
+        }
+        let place = self.place_digest();
+        Ok(Recovered {
+            fold,
+            sequence: last.sequence,
+            position: last.end,
+            marks,
+            genesis: None,
+            place,
+            configured,
+            state_end,
+        })
+    }
+
+    pub fn topic(&self, input: Input) -> &str {
+        match input {
+            Input::Accounts => &self.topics.accounts,
+            Input::Usage => &self.topics.usage,
+        }
+    }
+
+    pub fn complete(&self, state_offset: i64) -> Complete {
+        let state_topic = self.place.topics.last().map(|(_, id)| id.clone()).unwrap_or_default();
+        Complete { state_offset, state_topic, boot: self.store.boot(), closed: false }
+    }
+
+    fn genesis(&self, start: [i64; 2], identity_key: IdentityKey) -> Genesis {
+        let Place { cluster, topics, partitions, group } = self.place.clone();
+        Genesis { cluster, topics, partitions, group, start, identity_key }
+    }
+
+    fn place_digest(&self) -> [u8; 16] {
+        let Place { cluster, topics, partitions, group } = &self.place;
+        first_16(&postcard::to_stdvec(&(cluster, topics, partitions, group)).expect("encoding into memory succeeds"))
+    }
+}
+
+/// The time until which a record's identities are needed, but for `late`.
+fn latest(record: &JournalRecord) -> Ms {
+    record.accepted.0.iter().map(|(_, time)| *time).max().unwrap_or(Ms::MIN)
+}
+
+fn draw_key() -> Result<IdentityKey, Stop> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Stop::bug(format!("expected random numbers from the system, found {error}")))?;
+    let (high, low) = bytes.split_at(8);
+    let half = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+    Ok(IdentityKey(half(high), half(low)))
+}

@@ -1,0 +1,328 @@
+//! Folding journaled batches again: same inputs, in the same order, under the same clock and configuration.
+//!
+//! In batch k a usage record takes effect iff its identity is in k's accepted list; an account that is as of k or later
+//! is skipped; timers of other accounts fire up to k's cursor; effects are dropped, after their digests were compared.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
+
+use super::batch::checksum;
+use super::configuration::FoldConfiguration;
+use super::journal::{Genesis, JournalRecord, Position, Run};
+use super::reader::Stretch;
+use super::recovery::Recovery;
+use super::state_copy::Stored;
+use super::stop::Stop;
+use crate::config;
+use crate::engine::{Catalog, Catalogs, Ms, Notice};
+use crate::ingest::partition::Partitioner;
+use crate::ingest::raw::{Input, RawBatch};
+use crate::shard::accounts::hash_account;
+use crate::shard::{Gate, IdentityKey, Partition, Rules, Sink};
+use crate::store::encoding;
+use crate::wire::notice::{CauseInput, Envelope, write_notice};
+
+/// Inputs read at once while batches are folded again.
+const INPUTS_MAX: i64 = 200_000;
+
+/// An empty partition under a fold configuration.
+pub fn partition(configuration: &FoldConfiguration, partition: i32, key: IdentityKey) -> Result<Partition, Stop> {
+    let catalogs = Catalogs::new(catalog(configuration)?);
+    Ok(Partition::new(catalogs, rules(configuration, partition)?, key))
+}
+
+/// The catalog of a fold configuration.
+pub fn catalog(configuration: &FoldConfiguration) -> Result<Arc<Catalog>, Stop> {
+    match config::catalog::parse(&configuration.catalog, &configuration.catalog_name) {
+        Ok((catalog, _)) => Ok(Arc::new(catalog)),
+        Err(diagnostics) => Err(Stop::config(format!("the catalog that the journal names is refused:\n{diagnostics}"))),
+    }
+}
+
+/// What besides the catalog decides outcomes.
+pub fn rules(configuration: &FoldConfiguration, partition: i32) -> Result<Rules, Stop> {
+    let partitioner = Partitioner::from_name(&configuration.partitioner).ok_or_else(|| {
+        Stop::data(format!("the journal names the partitioner {:?}, which is unknown", configuration.partitioner))
+    })?;
+    Ok(Rules {
+        record_bytes_max: configuration.record_bytes_max as usize,
+        partitioner,
+        partition,
+        partitions: configuration.partitions,
+    })
+}
+
+/// Puts another fold configuration in force, from the next batch on.
+pub fn use_configuration(fold: &mut Partition, configuration: &FoldConfiguration, number: i32) -> Result<(), Stop> {
+    fold.use_rules(rules(configuration, number)?);
+    fold.use_catalog(catalog(configuration)?);
+    Ok(())
+}
+
+/// A journal's tail and what it needs to be folded.
+pub struct Tail {
+    /// With their offsets; the last is the journal's last.
+    pub records: Vec<(i64, JournalRecord)>,
+    pub configurations: HashMap<[u8; 16], FoldConfiguration>,
+    pub genesis: Genesis,
+}
+
+impl Tail {
+    pub fn last(&self) -> &JournalRecord {
+        &self.records.last().expect("a tail ends with the journal's last record").1
+    }
+
+    /// The batches from the horizon on, and where the fold stands before them.
+    fn batches(&self) -> (Position, &[(i64, JournalRecord)]) {
+        let first = self.records.partition_point(|(_, record)| record.sequence < self.last().horizon);
+        let before = first.checked_sub(1).map(|before| self.records[before].1.end);
+        (before.unwrap_or(Position::at(self.genesis.start)), &self.records[first..])
+    }
+
+    fn configuration(&self, record: &JournalRecord) -> Result<&FoldConfiguration, Stop> {
+        self.configurations.get(&record.configuration).ok_or_else(|| {
+            Stop::data(format!(
+                "expected the state topic to hold the fold configuration that batch {} names, found none: the state \
+                 topic was emptied",
+                record.sequence
+            ))
+        })
+    }
+}
+
+/// The partition as its accounts were stored, standing before the horizon.
+pub fn load(number: i32, accounts: HashMap<Box<str>, Stored>, tail: &Tail) -> Result<Partition, Stop> {
+    let (position, batches) = tail.batches();
+    let last = tail.last();
+    let first = batches.first().map_or(last, |(_, record)| record);
+    let current = tail.configuration(first)?;
+    let mut catalogs = Catalogs::new(catalog(current)?);
+    for configuration in tail.configurations.values() {
+        catalogs.add(catalog(configuration)?);
+    }
+    let mut fold = Partition::new(catalogs, rules(current, number)?, tail.genesis.identity_key);
+    for (id, stored) in accounts {
+        if stored.as_of > last.sequence {
+            return Err(Stop::data(format!(
+                "expected the state of account {id:?} in partition {number} to be as of batch {} or before, found {}: \
+                 the journal lost its end, or another process writes to the state topic",
+                last.sequence, stored.as_of
+            )));
+        }
+        let parts: Vec<_> = stored.parts.iter().map(|(key, bytes)| (*key, bytes.as_slice())).collect();
+        let account = encoding::decode(&parts, fold.catalogs()).map_err(|error| {
+            Stop::data(format!("the stored state of account {id:?} in partition {number} cannot be read: {error}"))
+        })?;
+        fold.load(&id, account, stored.as_of, &parts);
+    }
+    // Which records were old enough to refuse, the accepted lists say.
+    fold.resume(position.clock, position.cursor, Ms::MIN);
+    Ok(fold)
+}
+
+/// Folds the batches from the horizon to the end of the tail, reading their inputs piece by piece.
+pub fn fold(recovery: &Recovery, number: i32, fold: &mut Partition, tail: &Tail) -> Result<(), Stop> {
+    let (mut position, mut batches) = tail.batches();
+    let mut configuration = batches.first().map(|(_, record)| record.configuration);
+    while !batches.is_empty() {
+        let full = |record: &JournalRecord| {
+            let records: i64 = record.end.next.iter().zip(position.next).map(|(end, start)| end - start).sum();
+            records > INPUTS_MAX
+        };
+        let count = batches.iter().position(|(_, record)| full(record)).map_or(batches.len(), |place| place + 1);
+        let (piece, rest) = batches.split_at(count);
+        let end = piece.last().expect("at least one batch").1.end;
+        let mut inputs = [VecDeque::new(), VecDeque::new()];
+        for input in Input::BOTH {
+            let place = input.index();
+            inputs[place] = read_inputs(recovery, number, input, position.next[place], end.next[place])?;
+        }
+        for (_, record) in piece {
+            if configuration != Some(record.configuration) {
+                use_configuration(fold, tail.configuration(record)?, number)?;
+                configuration = Some(record.configuration);
+            }
+            fold_batch(recovery, number, fold, record, &mut inputs)?;
+        }
+        position = end;
+        batches = rest;
+    }
+    Ok(())
+}
+
+fn fold_batch(
+    recovery: &Recovery,
+    number: i32,
+    fold: &mut Partition,
+    record: &JournalRecord,
+    inputs: &mut [Inputs; 2],
+) -> Result<(), Stop> {
+    fold.begin_batch(record.sequence);
+    let accepted: HashSet<_> = record.accepted.0.iter().map(|(identity, _)| *identity).collect();
+    let gate = Gate::Replay { accepted, batch: record.sequence };
+    let mut sink = Digests::new(recovery, number);
+    let mut sum = crc32fast::Hasher::new();
+    let mut count = 0;
+    for run in &record.runs {
+        let (input, until, wall) = match *run {
+            Run::Tick { clock } => {
+                fold.pass_time(clock);
+                continue;
+            }
+            Run::Records { input, until, wall } => (input, until, wall),
+        };
+        while let Some((batch, index)) = front(&mut inputs[input.index()], until) {
+            let head = batch.head(index).expect("the index is within the batch");
+            let mut headers = Vec::new();
+            let raw = batch.raw(index, &mut headers);
+            checksum(&mut sum, head, &raw);
+            sink.current = Some((input, head.offset));
+            let clock = clock_of(head.timestamp, wall);
+            match input {
+                Input::Usage => fold.usage(&raw, clock, &gate, &mut sink),
+                Input::Accounts => fold.command(&raw, clock, &gate, &mut sink),
+            };
+            count += 1;
+        }
+    }
+    fold.fire_through(record.end.cursor, usize::MAX, &gate, &mut sink);
+    recovery.metrics.replayed(count);
+    compare(number, record, &sink, sum.finalize(), fold)
+}
+
+/// What a record's timestamp moves the clock to, under a sample of the wall clock (docs/reference.md 6.1).
+pub fn clock_of(timestamp: Ms, wall: Ms) -> Ms {
+    timestamp.min(wall.saturating_add(1_000))
+}
+
+/// Takes up the identities that the journal still holds.
+pub fn identities(fold: &mut Partition, tail: &Tail) {
+    for (_, record) in &tail.records {
+        for (identity, time) in &record.accepted.0 {
+            fold.remember(*identity, *time);
+        }
+    }
+}
+
+type Inputs = VecDeque<(Arc<RawBatch>, usize)>;
+
+/// The next record before offset `until`, if there is one.
+fn front(inputs: &mut Inputs, until: i64) -> Option<(Arc<RawBatch>, usize)> {
+    let (batch, index) = inputs.front_mut()?;
+    let head = batch.head(*index)?;
+    if head.offset >= until {
+        return None;
+    }
+    let taken = (Arc::clone(batch), *index);
+    *index += 1;
+    if *index == batch.len() {
+        inputs.pop_front();
+    }
+    Some(taken)
+}
+
+fn read_inputs(recovery: &Recovery, number: i32, input: Input, from: i64, until: i64) -> Result<Inputs, Stop> {
+    let topic = recovery.topic(input);
+    if from < until {
+        let (low, high) = recovery.reader.watermarks(topic, number)?;
+        if from < low || until > high {
+            return Err(Stop::data(format!(
+                "expected {topic}/{number} to hold offsets {from} to {until}, which must be folded again, found {low} to \
+                 {high}: its retention removed them or it was truncated"
+            )));
+        }
+    }
+    let mut batches = VecDeque::new();
+    let mut batch = RawBatch::default();
+    recovery.reader.read(Stretch { topic, partition: number, from, until }, |record| {
+        record.copy_to(&mut batch);
+        if batch.bytes_len() > 1 << 20 {
+            batches.push_back((Arc::new(std::mem::take(&mut batch)), 0));
+        }
+        Ok(())
+    })?;
+    if !batch.is_empty() {
+        batches.push_back((Arc::new(batch), 0));
+    }
+    Ok(batches)
+}
+
+fn compare(number: i32, record: &JournalRecord, sink: &Digests, checksum: u32, fold: &Partition) -> Result<(), Stop> {
+    let batch = record.sequence;
+    if checksum != record.input_checksum {
+        return Err(Stop::data(format!(
+            "expected the inputs of batch {batch} of partition {number} to be those that were folded, found others at \
+             the same offsets: an input topic was truncated or created again"
+        )));
+    }
+    for (hash, digest) in &record.digests {
+        let again = sink.digests.get(hash);
+        if again.is_some_and(|again| again != digest) {
+            return Err(Stop::data(format!(
+                "expected the notices of batch {batch} of partition {number} to come out as they were written, found a \
+                 difference for the account of hash {hash:08x}: state or inputs are damaged, or this version of meterd \
+                 folds differently. Start the version that wrote the batch ({}) and report this",
+                record.writer.version
+            )));
+        }
+    }
+    if fold.clock() != record.end.clock {
+        return Err(Stop::bug(format!(
+            "expected the clock {} after batch {batch} of partition {number}, found {}",
+            record.end.clock,
+            fold.clock()
+        )));
+    }
+    Ok(())
+}
+
+/// Digests of the notices that a replay gives, as [`super::batch::OpenBatch`] makes them.
+struct Digests {
+    source: String,
+    topics: [String; 2],
+    partition: i32,
+    current: Option<(Input, i64)>,
+    digests: HashMap<u32, u32>,
+    buffer: Vec<u8>,
+}
+
+impl Digests {
+    fn new(recovery: &Recovery, partition: i32) -> Digests {
+        Digests {
+            source: format!("meterd/{}", recovery.place.group),
+            topics: [recovery.topics.accounts.clone(), recovery.topics.usage.clone()],
+            partition,
+            current: None,
+            digests: HashMap::new(),
+            buffer: Vec::new(),
+        }
+    }
+}
+
+impl Sink for Digests {
+    fn told(&mut self, account: &str, input: Option<(&str, &str)>, notices: &[Notice]) {
+        let cause = self.current.zip(input).map(|((topic, offset), (id, source))| CauseInput {
+            topic: &self.topics[topic.index()],
+            partition: self.partition,
+            offset,
+            id,
+            source,
+        });
+        let envelope = Envelope { account, source: &self.source, cause };
+        self.buffer.clear();
+        for notice in notices {
+            self.buffer.extend_from_slice(account.as_bytes());
+            write_notice(&mut self.buffer, &envelope, notice);
+        }
+        let digest = self.digests.entry(hash_account(account) as u32).or_default();
+        let mut hasher = crc32fast::Hasher::new_with_initial(*digest);
+        hasher.update(&self.buffer);
+        *digest = hasher.finalize();
+    }
+
+    fn is_full(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,101 @@
+//! The daemon as the HTTP server sees it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
+
+use tokio::sync::broadcast;
+
+use super::group::Shards;
+use super::message::ToShard;
+use super::shard::Board;
+use crate::commit::ownership::Ownership;
+use crate::ingest::partition::{Partitioner, place};
+use crate::query::{Ask, Backend, Health, HealthCheck, NoticeLine, PartitionStatus, Query, Reply};
+use crate::telemetry::Metrics;
+
+pub struct DaemonBackend {
+    pub shards: Shards,
+    pub ownership: Arc<Ownership>,
+    pub board: Board,
+    pub partitioner: Partitioner,
+    pub partitions: i32,
+    pub feed: broadcast::Sender<Arc<NoticeLine>>,
+    /// The group has given partitions, or none, at least once.
+    pub joined: Arc<AtomicBool>,
+    pub stopping: Arc<AtomicBool>,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Backend for DaemonBackend {
+    fn ask(&self, query: Query) {
+        let partition = match &query.ask {
+            Ask::List { partition, .. } => Some(*partition),
+            Ask::View { account } | Ask::Usage { account, .. } | Ask::Check { account, .. } => {
+                place(self.partitioner, account.as_bytes(), self.partitions)
+            }
+        };
+        match partition {
+            Some(number) if self.ownership.epoch(number).is_none() => {
+                // A reader that left needs no answer.
+                let _left = query.reply.send(Reply::Elsewhere(None));
+            }
+            Some(number) => self.shards.send(number, ToShard::Ask { partition, query }),
+            // Keys are placed by the producer's rules: one shard holds everything then.
+            None => self.shards.send(0, ToShard::Ask { partition: None, query }),
+        }
+    }
+
+    fn partitions(&self) -> Vec<PartitionStatus> {
+        let board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+        self.ownership
+            .partitions()
+            .into_iter()
+            .map(|number| board.get(&number).cloned().unwrap_or_else(|| recovering(number)))
+            .collect()
+    }
+
+    fn health(&self) -> Health {
+        let partitions = self.partitions();
+        let joined = self.joined.load(Ordering::Acquire);
+        let waiting: Vec<String> = partitions
+            .iter()
+            .filter(|status| status.state != "live")
+            .map(|status| format!("{} {}", status.partition, status.state))
+            .collect();
+        let recovered = waiting.is_empty();
+        let stopping = self.stopping.load(Ordering::Acquire);
+        let ready = joined && recovered && !stopping;
+        self.metrics.set_ready(ready);
+        let check = |name, ok, detail: String| HealthCheck { name, ok, detail };
+        let detail = if recovered { format!("{} live", partitions.len()) } else { waiting.join(", ") };
+        Health {
+            live: true,
+            ready,
+            checks: vec![
+                check("group", joined, if joined { "joined".into() } else { "not joined yet".into() }),
+                check("partitions", recovered, detail),
+                check("running", !stopping, if stopping { "stopping".into() } else { "yes".into() }),
+            ],
+        }
+    }
+
+    fn notices(&self) -> broadcast::Receiver<Arc<NoticeLine>> {
+        self.feed.subscribe()
+    }
+}
+
+fn recovering(partition: i32) -> PartitionStatus {
+    PartitionStatus {
+        partition,
+        state: "recovering",
+        clock: None,
+        usage: Default::default(),
+        commands: Default::default(),
+        lag_ms: 0,
+        accounts: 0,
+        identities: 0,
+        timers_armed: 0,
+        checkpoint_age_ms: 0,
+        replay_left: 0,
+    }
+}

@@ -1,0 +1,498 @@
+//! One partition while this instance owns it: its queues, its fold, its open batch.
+//!
+//! ```text
+//! recovered ─ claim committed ─► live ─ drain ─► drained
+//! ```
+//! At most one batch of a partition is on its way to the committer; the next one is folded meanwhile.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+
+use super::settings::Settings;
+use crate::commit::accepted::Accepted;
+use crate::commit::batch::{Batch, Names, OpenBatch};
+use crate::commit::committer::Places;
+use crate::commit::configuration::FoldConfiguration;
+use crate::commit::journal::{Genesis, JournalRecord, Position, Writer};
+use crate::commit::marks::Marks;
+use crate::commit::recovery::Recovered;
+use crate::commit::replay::clock_of;
+use crate::engine::{self, Ms};
+use crate::ingest::consumer::{Backlog, Fetched};
+use crate::ingest::merge::{self, Next, Side};
+use crate::ingest::raw::{Input, RawBatch};
+use crate::shard::{Cursor, Gate, Partition, StateWrites};
+use crate::store::record;
+
+/// Inputs folded before other partitions and messages are looked at.
+const TURN: usize = 1_024;
+/// Timers of other accounts that fire between two inputs.
+const TIMERS_TURN: usize = 1_000;
+/// Bytes of checkpoints in one commit, at most.
+const SLICE_BYTES_MAX: usize = 4 << 20;
+
+pub struct Owned {
+    pub number: i32,
+    pub epoch: u64,
+    pub fold: Partition,
+    pub phase: Phase,
+    /// The last batch that was closed.
+    sequence: u64,
+    open: OpenBatch,
+    in_flight: Option<InFlight>,
+    queues: [Queue; 2],
+    marks: Marks,
+    genesis: Option<Genesis>,
+    place: [u8; 16],
+    configured: bool,
+    /// When the batches began that still have dirty accounts.
+    begun: VecDeque<(u64, Instant)>,
+    /// The broker's time and when it was heard.
+    witness: Option<(Ms, Instant)>,
+    tick: Tick,
+    draining: Option<Sender<i32>>,
+    /// Answers to readers that wait for the commit of a batch.
+    waiting: Vec<(u64, Answer)>,
+    shrink: u32,
+    names: Arc<Names>,
+}
+
+/// An answer that may leave once its batch is committed.
+pub type Answer = Box<dyn FnOnce() + Send>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The empty record that begins an ownership is not committed yet.
+    Claiming,
+    Live,
+    /// The wall clock and the broker's disagree: nothing that the wall clock decides is folded.
+    Held,
+}
+
+struct InFlight {
+    sequence: u64,
+    claim: bool,
+    /// The latest time among its identities.
+    latest: Ms,
+}
+
+/// One input of the partition.
+struct Queue {
+    batches: VecDeque<(RawBatch, usize)>,
+    /// The next offset to be folded.
+    next: i64,
+    /// The next offset that may be fetched: what is before it was seen.
+    position: i64,
+    at_end: bool,
+    queued: Arc<AtomicUsize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tick {
+    Idle,
+    Asked(Instant),
+    /// Timers may fire up to this instant.
+    Until(Ms),
+}
+
+/// What a turn found.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Turned {
+    pub folded: usize,
+    /// The input whose next record must be known.
+    pub starving: Option<Input>,
+    /// A timer is due by the wall clock, and both ends must be asked for.
+    pub asks: bool,
+}
+
+impl Owned {
+    pub fn new(number: i32, epoch: u64, recovered: Recovered, names: Arc<Names>) -> Owned {
+        let Recovered { fold, sequence, position, marks, genesis, place, configured, .. } = recovered;
+        let queue = |input: Input| Queue {
+            batches: VecDeque::new(),
+            next: position.next[input.index()],
+            position: position.next[input.index()],
+            at_end: false,
+            queued: Arc::default(),
+        };
+        Owned {
+            number,
+            epoch,
+            fold,
+            phase: Phase::Claiming,
+            sequence,
+            open: OpenBatch::new(Arc::clone(&names), number, 0),
+            in_flight: None,
+            queues: Input::BOTH.map(queue),
+            marks,
+            genesis,
+            place,
+            configured,
+            begun: VecDeque::new(),
+            witness: None,
+            tick: Tick::Idle,
+            draining: None,
+            waiting: Vec::new(),
+            shrink: 0,
+            names,
+        }
+    }
+
+    /// The next offset of an input, and the counter of what waits for it.
+    pub fn start(&self, input: Input) -> (i64, Arc<AtomicUsize>) {
+        let queue = &self.queues[input.index()];
+        (queue.next, Arc::clone(&queue.queued))
+    }
+
+    pub fn next_offsets(&self) -> [i64; 2] {
+        [self.queues[0].next, self.queues[1].next]
+    }
+
+    pub fn at_ends(&self) -> bool {
+        self.queues.iter().all(|queue| queue.at_end && queue.batches.is_empty())
+    }
+
+    /// The Kafka timestamp of the oldest usage record that waits.
+    pub fn oldest_waiting(&self) -> Option<Ms> {
+        self.queues[Input::Usage.index()].head().map(|head| head.timestamp)
+    }
+
+    pub fn fetched(&mut self, input: Input, fetched: Fetched, backlog: &Backlog) {
+        let queue = &mut self.queues[input.index()];
+        match fetched {
+            Fetched::Records(batch) => {
+                queue.at_end = false;
+                let last = batch.len().checked_sub(1).and_then(|last| batch.head(last));
+                match last {
+                    Some(last) if last.offset >= queue.next => {
+                        queue.position = queue.position.max(last.offset + 1);
+                        queue.batches.push_back((batch, 0));
+                        queue.skip_folded(backlog);
+                    }
+                    // Fetched again after a seek: all of it was folded.
+                    _ => queue.release(batch.bytes_len(), backlog),
+                }
+            }
+            Fetched::End { offset } => {
+                queue.at_end = offset >= queue.position;
+                queue.position = queue.position.max(offset);
+            }
+            Fetched::EndUnknown => queue.at_end = false,
+        }
+    }
+
+    /// Folds what can be folded now.
+    pub fn turn(&mut self, settings: &Settings, wall: Ms, backlog: &[Arc<Backlog>; 2]) -> Turned {
+        let mut turned = Turned::default();
+        if self.phase == Phase::Claiming || self.draining.is_some() {
+            return turned;
+        }
+        let agrees = self.agrees(wall);
+        self.phase = if agrees { Phase::Live } else { Phase::Held };
+        while turned.folded < TURN {
+            if self.open.is_over(settings.records_max, self.fold.accepted_len()) {
+                return turned;
+            }
+            self.fold.fire_due(&Gate::Live, TIMERS_TURN, &mut self.open);
+            match merge::next(self.queues[0].side(), self.queues[1].side()) {
+                Next::Take(input) => {
+                    if !self.fold_one(input, wall, agrees, &backlog[input.index()]) {
+                        return turned;
+                    }
+                    turned.folded += 1;
+                }
+                Next::WaitFor(input) => {
+                    turned.starving = Some(input);
+                    return turned;
+                }
+                Next::Ended => {
+                    turned.asks = agrees && self.tick(wall);
+                    return turned;
+                }
+                Next::Nothing => return turned,
+            }
+        }
+        turned
+    }
+
+    /// Folds the next record of an input. False where it must wait: the wall clock, which is in doubt, would decide its
+    /// time.
+    fn fold_one(&mut self, input: Input, wall: Ms, agrees: bool, backlog: &Backlog) -> bool {
+        let queue = &mut self.queues[input.index()];
+        let Some((batch, index)) = queue.batches.front() else { return false };
+        let Some(head) = batch.head(*index) else { return false };
+        let clock = clock_of(head.timestamp, wall);
+        let clamped = clock != head.timestamp;
+        if clamped && !agrees {
+            return false;
+        }
+        let mut headers = Vec::new();
+        let raw = batch.raw(*index, &mut headers);
+        self.open.begin_record(input, head, &raw, wall, clamped);
+        let outcome = match input {
+            Input::Usage => self.fold.usage(&raw, clock, &Gate::Live, &mut self.open),
+            Input::Accounts => self.fold.command(&raw, clock, &Gate::Live, &mut self.open),
+        };
+        self.open.end_record(&raw, &outcome);
+        queue.next = head.offset + 1;
+        queue.advance(backlog);
+        true
+    }
+
+    /// At both ends: fires what the wall clock has reached, as far as the ends were asked for. True: ask.
+    fn tick(&mut self, wall: Ms) -> bool {
+        let Some(due) = self.fold.timers().next_due() else { return false };
+        if let Tick::Until(until) = self.tick {
+            if due <= until {
+                self.fold.tick_through(until, &Gate::Live, &mut self.open);
+                self.open.tick(self.fold.clock());
+                return false;
+            }
+            self.tick = Tick::Idle;
+        }
+        let asked_long_ago = matches!(self.tick, Tick::Asked(at) if at.elapsed() > Duration::from_secs(5));
+        if due <= wall && (self.tick == Tick::Idle || asked_long_ago) {
+            self.tick = Tick::Asked(Instant::now());
+            return true;
+        }
+        false
+    }
+
+    /// The leaders' answer: where both inputs end, and the wall clock when they were asked.
+    pub fn ends(&mut self, ends: [i64; 2], asked: Ms) {
+        let reached = self.at_ends() && self.queues.iter().zip(ends).all(|(queue, end)| end <= queue.position);
+        self.tick = if reached { Tick::Until(asked) } else { Tick::Idle };
+    }
+
+    /// Whether the wall clock is within `future` of the broker's (docs/reference.md 6.1).
+    fn agrees(&self, wall: Ms) -> bool {
+        let Some((broker, heard)) = self.witness else { return true };
+        let broker_now = broker.saturating_add(heard.elapsed().as_millis() as i64);
+        let future = self.fold.catalogs().current().future_ms;
+        wall.abs_diff(broker_now) <= future.unsigned_abs()
+    }
+
+    /// Whether there is something to commit now.
+    pub fn wants_commit(&self, settings: &Settings) -> bool {
+        if self.in_flight.is_some() {
+            return false;
+        }
+        if self.phase == Phase::Claiming {
+            return true;
+        }
+        if self.draining.is_some() {
+            return !self.open.is_empty() || self.fold.dirty_len() > 0;
+        }
+        if !self.open.is_empty() {
+            let over = self.open.is_over(settings.records_max, self.fold.accepted_len());
+            return over || settings.interval.is_zero() || self.open.started.elapsed() >= settings.interval;
+        }
+        self.begun.front().is_some_and(|(_, begun)| begun.elapsed() >= settings.checkpoint)
+            && self.fold.dirty_len() > 0
+    }
+
+    /// Closes the open batch with its slice of checkpoints.
+    pub fn close(&mut self, settings: &Settings) -> Batch {
+        let sequence = self.sequence + 1;
+        let claim = self.phase == Phase::Claiming;
+        if !self.open.is_empty() {
+            self.begun.push_back((sequence, self.open.started));
+        }
+        let mut state = StateWrites::new();
+        self.fold.slice(self.slice_through(settings), SLICE_BYTES_MAX, &mut state);
+        let horizon = self.fold.horizon();
+        while self.begun.front().is_some_and(|(batch, _)| *batch < horizon) {
+            self.begun.pop_front();
+        }
+        self.write_once(settings, &mut state);
+        let accepted = Accepted(self.fold.take_accepted());
+        let latest = accepted.0.iter().map(|(_, time)| *time).max().unwrap_or(Ms::MIN);
+        let late_ms = self.fold.catalogs().current().late_ms;
+        let end = Position {
+            next: self.next_offsets(),
+            clock: self.fold.clock(),
+            cursor: self.fold.cursor(),
+        };
+        let mut open = OpenBatch::new(Arc::clone(&self.names), self.number, self.shrink);
+        std::mem::swap(&mut open, &mut self.open);
+        open.tally.conservation_violations += self.fold.take_violations();
+        let record = JournalRecord {
+            sequence,
+            attempt: 0,
+            writer: Writer {
+                group: settings.group.clone(),
+                instance: settings.instance.clone(),
+                generation: -1,
+                version: env!("CARGO_PKG_VERSION").into(),
+            },
+            place: self.place,
+            genesis: self.genesis.take(),
+            digests: open.digests(),
+            input_checksum: open.checksum(),
+            runs: open.runs,
+            end,
+            accepted,
+            configuration: settings.configuration.hash(),
+            engine_revision: engine::REVISION,
+            horizon,
+            needed_from: self.marks.needed_from(horizon, end.clock, late_ms),
+            oldest: self.fold.oldest(),
+        };
+        self.sequence = sequence;
+        self.fold.begin_batch(sequence + 1);
+        self.in_flight = Some(InFlight { sequence, claim, latest });
+        Batch {
+            partition: self.number,
+            epoch: self.epoch,
+            record,
+            notices: open.notices,
+            quarantined: open.quarantined,
+            state,
+            tally: open.tally,
+            read: open.read,
+        }
+    }
+
+    /// The last batch whose dirty accounts are old enough for a checkpoint.
+    fn slice_through(&self, settings: &Settings) -> u64 {
+        if self.draining.is_some() {
+            return u64::MAX;
+        }
+        let age = settings.checkpoint / 2;
+        self.begun.iter().take_while(|(_, begun)| begun.elapsed() >= age).last().map_or(0, |(batch, _)| *batch)
+    }
+
+    /// Genesis and fold configuration go into the state topic with the first batch that names them.
+    fn write_once(&mut self, settings: &Settings, state: &mut StateWrites) {
+        if let Some(genesis) = &self.genesis {
+            let bytes = postcard::to_stdvec(genesis).expect("encoding into memory has no way to fail");
+            state.push((record::genesis_key(), record::plain_value(&bytes)));
+        }
+        if !self.configured {
+            let configuration: &FoldConfiguration = &settings.configuration;
+            let key = record::configuration_key(&configuration.hash());
+            state.push((key, record::plain_value(&configuration.encode())));
+            self.configured = true;
+        }
+    }
+
+    /// A batch is in Kafka. True: the partition has just become live.
+    pub fn committed(&mut self, batch: &Batch, places: Places) -> bool {
+        let Some(flight) = self.in_flight.take() else { return false };
+        self.marks.push(flight.sequence, places.journal_offset, flight.latest);
+        if let Some(broker_time) = places.broker_time {
+            self.witness = Some((broker_time, Instant::now()));
+        }
+        let (ready, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|(at, _)| *at <= flight.sequence);
+        self.waiting = waiting;
+        for (_, answer) in Vec::<(u64, Answer)>::from(ready) {
+            answer();
+        }
+        debug_assert_eq!(batch.record.sequence, flight.sequence, "batches are committed in order");
+        if flight.claim {
+            self.phase = Phase::Live;
+        }
+        flight.claim
+    }
+
+    /// Lets an answer leave once everything that it may show is committed.
+    pub fn answer(&mut self, answer: Answer) {
+        let waits_for = if !self.open.is_empty() {
+            Some(self.sequence + 1)
+        } else {
+            self.in_flight.as_ref().map(|flight| flight.sequence)
+        };
+        match waits_for {
+            Some(sequence) => self.waiting.push((sequence, answer)),
+            None => answer(),
+        }
+    }
+
+    pub fn drain(&mut self, done: Sender<i32>) {
+        self.draining = Some(done);
+    }
+
+    /// Says that the drain is done, if it is.
+    pub fn finish_drain(&mut self) {
+        if self.in_flight.is_none()
+            && self.open.is_empty()
+            && self.fold.dirty_len() == 0
+            && let Some(done) = self.draining.as_ref()
+        {
+            // The one who asked may have given up waiting.
+            let _gone = done.send(self.number);
+        }
+    }
+
+    /// Another configuration from the next batch on; `false` while a batch is open under the present one.
+    pub fn reload(&mut self, catalog: Arc<crate::engine::Catalog>) -> bool {
+        if !self.open.is_empty() {
+            return false;
+        }
+        self.fold.use_catalog(catalog);
+        self.configured = false;
+        true
+    }
+
+    /// When the wall clock reaches the next timer.
+    pub fn next_due(&self) -> Option<Ms> {
+        self.fold.timers().next_due()
+    }
+
+    /// Age of the oldest change that is not in a checkpoint.
+    pub fn checkpoint_age(&self) -> Duration {
+        self.begun.front().map_or(Duration::ZERO, |(_, begun)| begun.elapsed())
+    }
+
+    /// Everything that waits is given up: the partition is another's.
+    pub fn abandon(&mut self, backlog: &[Arc<Backlog>; 2]) {
+        for (queue, backlog) in self.queues.iter_mut().zip(backlog) {
+            while let Some((batch, _)) = queue.batches.pop_front() {
+                queue.release(batch.bytes_len(), backlog);
+            }
+        }
+    }
+
+}
+
+impl Queue {
+    fn head(&self) -> Option<crate::ingest::raw::Head> {
+        self.batches.front().and_then(|(batch, index)| batch.head(*index))
+    }
+
+    fn side(&self) -> Side {
+        match self.head() {
+            Some(head) => Side::Head(head.timestamp),
+            None if self.at_end => Side::AtEnd,
+            None => Side::Unknown,
+        }
+    }
+
+    /// Past the first record; a batch that is folded is given back.
+    fn advance(&mut self, backlog: &Backlog) {
+        if let Some((batch, index)) = self.batches.front_mut() {
+            *index += 1;
+            if *index == batch.len() {
+                let bytes = batch.bytes_len();
+                self.batches.pop_front();
+                self.release(bytes, backlog);
+            }
+        }
+    }
+
+    /// Records that were folded before are skipped.
+    fn skip_folded(&mut self, backlog: &Backlog) {
+        while self.head().is_some_and(|head| head.offset < self.next) {
+            self.advance(backlog);
+        }
+    }
+
+    fn release(&self, bytes: usize, backlog: &Backlog) {
+        self.queued.fetch_sub(bytes, Ordering::Relaxed);
+        backlog.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,41 @@
+//! Threads that recover partitions, beside the shards and never inside the group's callback.
+
+use std::sync::Arc;
+
+use crossbeam_channel::Receiver;
+
+use super::group::{Job, Shards};
+use super::message::ToShard;
+use crate::commit::Stop;
+use crate::commit::ownership::Ownership;
+use crate::commit::recovery::Recovery;
+
+pub struct Recoveries {
+    pub recovery: Recovery,
+    pub ownership: Arc<Ownership>,
+    pub shards: Shards,
+    pub jobs: Receiver<Job>,
+}
+
+impl Recoveries {
+    /// Until the channel ends.
+    pub fn run(self) -> Result<(), Stop> {
+        for Job { partition, epoch } in &self.jobs {
+            let owned = || self.ownership.holds(partition, epoch);
+            if !owned() {
+                continue;
+            }
+            match self.recovery.recover(partition, &owned) {
+                Ok(Some(recovered)) => {
+                    let recovered = Box::new(recovered);
+                    self.shards.send(partition, ToShard::Recovered { partition, epoch, recovered });
+                }
+                Ok(None) => {}
+                // What another owner does meanwhile may look like a fault from here.
+                Err(stop) if !owned() => tracing::info!(partition, epoch, "recovery given up: {stop}"),
+                Err(stop) => return Err(stop),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,110 @@
+//! What the daemon's threads read of the configuration, and the Kafka clients it makes of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+
+use crate::commit::configuration::FoldConfiguration;
+use crate::commit::producer::TRANSACTION_TIMEOUT;
+use crate::config::Config;
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub group: String,
+    pub instance: String,
+    pub interval: Duration,
+    pub records_max: usize,
+    pub checkpoint: Duration,
+    pub configuration: Arc<FoldConfiguration>,
+}
+
+/// What every client shares: brokers, security, and what the user set in `[kafka.properties]`.
+fn client(config: &Config) -> ClientConfig {
+    let mut client = ClientConfig::new();
+    client.set("client.id", "meterd");
+    client.set("retry.backoff.ms", "5");
+    client.set("retry.backoff.max.ms", "100");
+    client.set("reconnect.backoff.ms", "20");
+    client.set("reconnect.backoff.max.ms", "1000");
+    client.set("socket.nagle.disable", "true");
+    for (name, value) in &config.kafka.properties {
+        client.set(name, value);
+    }
+    client.set("bootstrap.servers", &config.kafka.brokers);
+    client
+}
+
+/// What `over` sets replaces what was set before.
+fn layer(base: &mut ClientConfig, over: &ClientConfig) {
+    for (name, value) in over.config_map() {
+        base.set(name, value);
+    }
+}
+
+fn consumer(config: &Config) -> ClientConfig {
+    let mut consumer = ClientConfig::new();
+    // A consumer that is slower than its fetcher waits this long once its queue is full: the default is a second.
+    consumer.set("fetch.queue.backoff.ms", "5");
+    consumer.set("queued.min.messages", "500000");
+    consumer.set("queued.max.messages.kbytes", "65536");
+    layer(&mut consumer, &client(config));
+    consumer.set("isolation.level", "read_committed");
+    consumer.set("enable.auto.commit", "false");
+    consumer.set("enable.auto.offset.store", "false");
+    consumer.set("auto.offset.reset", "error");
+    consumer.set("enable.partition.eof", "true");
+    consumer.set("check.crcs", "true");
+    consumer.set("allow.auto.create.topics", "false");
+    consumer
+}
+
+/// The member of the consumer group, which reads usage.
+pub fn group_consumer(config: &Config) -> ClientConfig {
+    let mut group = ClientConfig::new();
+    group.set("session.timeout.ms", "10000");
+    group.set("heartbeat.interval.ms", "3000");
+    layer(&mut group, &consumer(config));
+    group.set("group.id", &config.kafka.group);
+    if !config.kafka.instance.is_empty() {
+        group.set("group.instance.id", &config.kafka.instance);
+    }
+    group.set("group.protocol", "classic");
+    group.set("partition.assignment.strategy", "cooperative-sticky");
+    group.set("max.poll.interval.ms", "60000");
+    group
+}
+
+/// A reader of partitions of its own choice, which commits nothing: of commands, and in recovery.
+pub fn free_consumer(config: &Config) -> ClientConfig {
+    let mut free = consumer(config);
+    free.set("group.id", &config.kafka.group);
+    free
+}
+
+/// The transactional producer of the instance.
+pub fn producer(config: &Config) -> ClientConfig {
+    let mut producer = ClientConfig::new();
+    producer.set("linger.ms", "0");
+    producer.set("queue.buffering.max.messages", "500000");
+    producer.set("queue.buffering.max.kbytes", "262144");
+    producer.set("batch.num.messages", "10000");
+    layer(&mut producer, &client(config));
+    let instance = if config.kafka.instance.is_empty() {
+        format!("process-{}", std::process::id())
+    } else {
+        config.kafka.instance.clone()
+    };
+    producer.set("transactional.id", format!("meterd/{}/{instance}", config.kafka.group));
+    producer.set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string());
+    // Shorter than the transaction's, so that a record that cannot be delivered ends in an abort of ours.
+    producer.set("message.timeout.ms", "8000");
+    producer.set("enable.idempotence", "true");
+    producer.set("acks", "all");
+    producer
+}
+
+/// Asks brokers about topics, and creates and trims them.
+pub fn admin(config: &Config) -> ClientConfig {
+    client(config)
+}

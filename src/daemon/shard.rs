@@ -1,0 +1,329 @@
+//! A thread that owns the accounts of some partitions: folds what is fetched, hands closed batches to the committer,
+//! answers readers.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+use super::message::{Outcome, ToShard};
+use super::owned::{Owned, Phase, Turned};
+use super::settings::Settings;
+use super::{answers, clock};
+use crate::commit::Stop;
+use crate::commit::batch::{Batch, Names};
+use crate::engine::Ms;
+use crate::engine::calendar::format_time;
+use crate::ingest::consumer::{Backlog, Order, Orders};
+use crate::ingest::raw::Input;
+use crate::query::{PartitionStatus, Query, Reply, TopicStatus};
+use crate::telemetry::Metrics;
+
+/// Messages taken before folding goes on.
+const MESSAGES_TURN: usize = 64;
+/// The longest a shard sleeps while nothing arrives.
+const SLEEP: Duration = Duration::from_millis(50);
+const STATUS_EVERY: Duration = Duration::from_millis(250);
+
+/// A question for the ends of a partition's inputs.
+#[derive(Clone, Copy, Debug)]
+pub struct EndsQuestion {
+    pub partition: i32,
+    pub epoch: u64,
+}
+
+/// The partitions of all shards, as readers see them.
+pub type Board = Arc<Mutex<BTreeMap<i32, PartitionStatus>>>;
+
+pub struct Shard {
+    pub inbox: Receiver<ToShard>,
+    pub committer: Sender<Vec<Batch>>,
+    pub committer_idle: Arc<AtomicBool>,
+    /// By `Input::index`.
+    pub orders: [Orders; 2],
+    pub backlog: [Arc<Backlog>; 2],
+    pub ends: Sender<EndsQuestion>,
+    pub names: Arc<Names>,
+    pub settings: Settings,
+    pub metrics: Arc<Metrics>,
+    pub board: Board,
+    /// Ends of the inputs as they were asked for last, by partition.
+    pub known_ends: Arc<Mutex<BTreeMap<i32, [i64; 2]>>>,
+}
+
+#[derive(Default)]
+struct State {
+    owned: BTreeMap<i32, Owned>,
+    /// Which partitions count as starving, so that the counters go down again.
+    starving: BTreeMap<i32, Input>,
+    /// A configuration that some partition has still to take up.
+    reload: Option<Arc<crate::engine::Catalog>>,
+    reloading: Vec<i32>,
+    shown: Option<Instant>,
+}
+
+impl Shard {
+    /// Runs until told to stop.
+    pub fn run(mut self) -> Result<(), Stop> {
+        let mut state = State::default();
+        let mut busy = false;
+        loop {
+            let wait = if busy { Duration::ZERO } else { self.sleep(&state) };
+            match self.inbox.recv_timeout(wait) {
+                Ok(message) => {
+                    if !self.take(&mut state, message)? {
+                        return Ok(());
+                    }
+                    for _ in 0..MESSAGES_TURN {
+                        let Ok(message) = self.inbox.try_recv() else { break };
+                        if !self.take(&mut state, message)? {
+                            return Ok(());
+                        }
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+            busy = self.fold(&mut state);
+            self.hand_over(&mut state);
+            self.show(&mut state);
+        }
+    }
+
+    /// One message. False: stop.
+    fn take(&mut self, state: &mut State, message: ToShard) -> Result<bool, Stop> {
+        match message {
+            ToShard::Fetched { input, partition, epoch, fetched } => {
+                if let Some(owned) = state.owned.get_mut(&partition).filter(|owned| owned.epoch == epoch) {
+                    owned.fetched(input, fetched, &self.backlog[input.index()]);
+                } else if let crate::ingest::consumer::Fetched::Records(batch) = fetched {
+                    // Of a dead epoch: only the count of what waits is kept right.
+                    self.backlog[input.index()].bytes.fetch_sub(batch.bytes_len(), Ordering::Relaxed);
+                }
+            }
+            ToShard::Recovered { partition, epoch, recovered } => {
+                let owned = Owned::new(partition, epoch, *recovered, Arc::clone(&self.names));
+                state.owned.insert(partition, owned);
+            }
+            ToShard::Committed(outcome) => self.committed(state, &outcome),
+            ToShard::Dropped { partition, epoch } => {
+                if state.owned.get(&partition).is_some_and(|owned| owned.epoch == epoch) {
+                    self.forget(state, partition);
+                }
+            }
+            ToShard::Ends { partition, epoch, ends, asked } => {
+                if let Some(owned) = state.owned.get_mut(&partition).filter(|owned| owned.epoch == epoch) {
+                    owned.ends(ends, asked);
+                }
+            }
+            ToShard::Drain { partition, epoch, done } => {
+                match state.owned.get_mut(&partition).filter(|owned| owned.epoch == epoch) {
+                    Some(owned) => owned.drain(done),
+                    None => {
+                        // Nothing of it is here; whoever asked need not wait.
+                        let _gone = done.send(partition);
+                    }
+                }
+            }
+            ToShard::Revoked { partition } => self.forget(state, partition),
+            ToShard::Ask { partition, query } => self.ask(state, partition, query),
+            ToShard::Reload { catalog, configuration } => {
+                self.settings.configuration = configuration;
+                state.reloading = state.owned.keys().copied().collect();
+                state.reload = Some(catalog);
+            }
+            ToShard::Stop => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn committed(&self, state: &mut State, outcome: &Outcome) {
+        let Some(owned) = state.owned.get_mut(&outcome.batch.partition) else { return };
+        if owned.epoch != outcome.batch.epoch {
+            return;
+        }
+        if owned.committed(&outcome.batch, outcome.places) {
+            for input in Input::BOTH {
+                let (offset, queued) = owned.start(input);
+                let order = Order::Start { partition: owned.number, epoch: owned.epoch, offset, queued };
+                // A consumer that is gone has said why; the daemon is stopping.
+                let _stopping = self.orders[input.index()].send(order);
+            }
+            tracing::info!(partition = owned.number, offsets = ?owned.next_offsets(), "live");
+        }
+    }
+
+    fn forget(&self, state: &mut State, partition: i32) {
+        if let Some(mut owned) = state.owned.remove(&partition) {
+            owned.abandon(&self.backlog);
+        }
+        if let Some(input) = state.starving.remove(&partition) {
+            self.backlog[input.index()].starving.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.metrics.forget_partition(partition);
+        self.board.lock().unwrap_or_else(PoisonError::into_inner).remove(&partition);
+    }
+
+    /// Folds a turn of each partition. True: there was something to fold, and may be more.
+    fn fold(&mut self, state: &mut State) -> bool {
+        let mut busy = false;
+        for (number, owned) in &mut state.owned {
+            if state.reloading.contains(number)
+                && state.reload.as_ref().is_some_and(|catalog| owned.reload(Arc::clone(catalog)))
+            {
+                state.reloading.retain(|waiting| waiting != number);
+            } else if state.reloading.contains(number) {
+                continue;
+            }
+            let held_before = owned.phase == Phase::Held;
+            let turned = owned.turn(&self.settings, clock::wall(), &self.backlog);
+            if owned.phase == Phase::Held && !held_before {
+                self.metrics.clock_disagreed();
+                tracing::warn!(
+                    partition = owned.number,
+                    "the wall clock and the broker's disagree by more than `future`: timers wait until they agree"
+                );
+            }
+            busy |= turned.folded > 0;
+            note_starving(&mut state.starving, &self.backlog, *number, turned);
+            if turned.asks {
+                let question = EndsQuestion { partition: *number, epoch: owned.epoch };
+                // The asker is gone only while the daemon stops.
+                let _stopping = self.ends.send(question);
+            }
+        }
+        busy
+    }
+
+    /// Gives the committer what is ready, if it waits.
+    fn hand_over(&mut self, state: &mut State) {
+        if !self.committer_idle.load(Ordering::Acquire) {
+            return;
+        }
+        let mut batches = Vec::new();
+        for owned in state.owned.values_mut() {
+            owned.finish_drain();
+            if owned.wants_commit(&self.settings) {
+                let begun = Instant::now();
+                let batch = owned.close(&self.settings);
+                if !batch.state.is_empty() {
+                    let bytes: usize = batch.state.iter().map(|(key, value)| key.len() + value.len()).sum();
+                    self.metrics.checkpointed(batch.state.len() as u64, bytes as u64, begun.elapsed());
+                }
+                batches.push(batch);
+            }
+        }
+        if !batches.is_empty() {
+            self.committer_idle.store(false, Ordering::Release);
+            // A committer that is gone has said why; the daemon is stopping.
+            let _stopping = self.committer.send(batches);
+        }
+    }
+
+    fn ask(&self, state: &mut State, partition: Option<i32>, query: Query) {
+        let found = match partition {
+            Some(number) => state.owned.get_mut(&number),
+            // Keys may be anywhere: the partition that holds the account, else any.
+            None => {
+                let holding = state.owned.values().find(|owned| answers::holds(&owned.fold, &query.ask));
+                let number = holding.or(state.owned.values().next()).map(|owned| owned.number);
+                number.and_then(|number| state.owned.get_mut(&number))
+            }
+        };
+        let Some(owned) = found.filter(|owned| owned.phase != Phase::Claiming) else {
+            // A reader that left needs no answer.
+            let _left = query.reply.send(Reply::NotReady);
+            return;
+        };
+        let reply = answers::answer(&owned.fold, &query.ask, clock::wall());
+        owned.answer(Box::new(move || {
+            let _left = query.reply.send(reply);
+        }));
+    }
+
+    /// How long nothing need be looked at.
+    fn sleep(&self, state: &State) -> Duration {
+        let now = clock::wall();
+        let due = state.owned.values().filter_map(Owned::next_due).min();
+        let until_due = due.map_or(SLEEP, |due| Duration::from_millis((due - now).clamp(1, 50) as u64));
+        let waits = state.owned.values().any(|owned| owned.wants_commit(&self.settings));
+        if waits { Duration::from_micros(200) } else { until_due.min(SLEEP) }
+    }
+
+    /// Puts what readers and operators see on the board.
+    fn show(&self, state: &mut State) {
+        if state.shown.is_some_and(|at| at.elapsed() < STATUS_EVERY) {
+            return;
+        }
+        state.shown = Some(Instant::now());
+        let ends = self.known_ends.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let wall = clock::wall();
+        let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+        for owned in state.owned.values() {
+            let status = status(owned, ends.get(&owned.number), wall);
+            let metrics = self.metrics.partition(owned.number);
+            metrics.lag_records[crate::telemetry::Input::Usage as usize].set(status.usage.lag);
+            metrics.lag_records[crate::telemetry::Input::Accounts as usize].set(status.commands.lag);
+            metrics.lag_ms.set(status.lag_ms);
+            metrics.clock_ms.set(owned.fold.clock().max(0));
+            metrics.accounts.set(status.accounts as i64);
+            metrics.identities.set(status.identities as i64);
+            metrics.timers_armed.set(status.timers_armed as i64);
+            metrics.timers_due.set(i64::from(owned.next_due().is_some_and(|due| due <= wall)));
+            metrics.checkpoint_age_ms.set(status.checkpoint_age_ms);
+            metrics.replay_left_records.set(0);
+            metrics.live.set(i64::from(owned.phase == Phase::Live));
+            board.insert(owned.number, status);
+        }
+    }
+}
+
+fn note_starving(
+    starving: &mut BTreeMap<i32, Input>,
+    backlog: &[Arc<Backlog>; 2],
+    number: i32,
+    turned: Turned,
+) {
+    let before = starving.get(&number).copied();
+    if before == turned.starving {
+        return;
+    }
+    if let Some(input) = before {
+        backlog[input.index()].starving.fetch_sub(1, Ordering::Relaxed);
+        starving.remove(&number);
+    }
+    if let Some(input) = turned.starving {
+        backlog[input.index()].starving.fetch_add(1, Ordering::Relaxed);
+        starving.insert(number, input);
+    }
+}
+
+fn status(owned: &Owned, ends: Option<&[i64; 2]>, wall: Ms) -> PartitionStatus {
+    let next = owned.next_offsets();
+    let topic = |input: Input| {
+        let offset = next[input.index()];
+        let end = ends.map(|ends| ends[input.index()].max(offset));
+        let lag = if owned.at_ends() { 0 } else { end.map_or(0, |end| end - offset) };
+        TopicStatus { offset, end, lag }
+    };
+    let clock = owned.fold.clock();
+    PartitionStatus {
+        partition: owned.number,
+        state: match owned.phase {
+            Phase::Claiming => "recovering",
+            Phase::Live => "live",
+            Phase::Held => "paused",
+        },
+        clock: (clock != Ms::MIN).then(|| format_time(clock)),
+        usage: topic(Input::Usage),
+        commands: topic(Input::Accounts),
+        lag_ms: owned.oldest_waiting().map_or(0, |oldest| (wall - oldest).max(0)),
+        accounts: owned.fold.accounts_len() as u64,
+        identities: owned.fold.identities_len() as u64,
+        timers_armed: owned.fold.timers().len() as u64,
+        checkpoint_age_ms: owned.checkpoint_age().as_millis() as i64,
+        replay_left: 0,
+    }
+}

@@ -1,0 +1,99 @@
+//! After a commit: metrics, the store, readers, and the shard that waits for it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crossbeam_channel::Sender;
+use rdkafka::consumer::BaseConsumer;
+use tokio::sync::broadcast;
+
+use super::clock;
+use super::group::Shards;
+use super::message::{Outcome, ToShard};
+use super::store_writer::ToStore;
+use crate::commit::Stop;
+use crate::commit::batch::Batch;
+use crate::commit::committer::{Committed, Membership, Places};
+use crate::commit::recovery::Recovery;
+use crate::ingest::consumer::Context;
+use crate::ingest::native::GroupMetadata;
+use crate::ingest::raw::Input;
+use crate::query::NoticeLine;
+use crate::telemetry::{self, Metrics};
+
+/// Journal offsets before which nothing is needed, by partition.
+pub type Needed = Arc<Mutex<BTreeMap<i32, i64>>>;
+
+pub struct Sink {
+    pub shards: Shards,
+    pub store: Sender<ToStore>,
+    pub metrics: Arc<Metrics>,
+    pub feed: broadcast::Sender<Arc<NoticeLine>>,
+    pub needed: Needed,
+    /// Looks into the journal after an unknown outcome.
+    pub recovery: Recovery,
+}
+
+impl Committed for Sink {
+    fn committed(&mut self, mut batch: Batch, places: Places) {
+        let partition = batch.partition;
+        self.metrics.add(&mut batch.tally);
+        for (input, label) in
+            [(Input::Usage, telemetry::Input::Usage), (Input::Accounts, telemetry::Input::Accounts)]
+        {
+            let (records, bytes) = batch.read[input.index()];
+            self.metrics.read(label, records, bytes);
+        }
+        let now = clock::wall();
+        if !batch.notices.is_empty() {
+            let caused = batch.notices.iter().filter_map(|notice| notice.timestamp);
+            self.metrics.end_to_end(caused.map(|timestamp| now - timestamp));
+            self.publish(&batch);
+        }
+        if let Some(state_end) = places.state_end {
+            let writes = std::mem::take(&mut batch.state);
+            // The store's thread is gone only while the daemon stops.
+            let _stopping = self.store.send(ToStore::Committed { partition, writes, state_end });
+        }
+        let needed = batch.record.needed_from;
+        self.needed.lock().unwrap_or_else(PoisonError::into_inner).insert(partition, needed);
+        self.shards.send(partition, ToShard::Committed(Box::new(Outcome { batch, places })));
+    }
+
+    fn dropped(&mut self, batch: Batch) {
+        let (partition, epoch) = (batch.partition, batch.epoch);
+        tracing::info!(partition, epoch, batch = batch.record.sequence, "a batch of a dead epoch was dropped");
+        self.shards.send(partition, ToShard::Dropped { partition, epoch });
+    }
+
+    fn last_journaled(&mut self, partition: i32) -> Result<Option<(u64, u128)>, Stop> {
+        self.recovery.last_journaled(partition)
+    }
+}
+
+impl Sink {
+    fn publish(&self, batch: &Batch) {
+        if self.feed.receiver_count() == 0 {
+            return;
+        }
+        for notice in batch.notices.iter() {
+            let line = NoticeLine {
+                account: String::from_utf8_lossy(notice.account).into(),
+                kind: notice.kind.trim_start_matches("meterd.").into(),
+                sequence: notice.sequence,
+                json: notice.json.to_vec(),
+            };
+            // Nobody listens any more: nothing is lost, the topic has it.
+            let _unheard = self.feed.send(Arc::new(line));
+        }
+    }
+}
+
+/// The group's consumer, as the committer sees it.
+pub struct Member(pub Arc<BaseConsumer<Context>>);
+
+impl Membership for Member {
+    fn metadata(&self) -> Option<GroupMetadata> {
+        GroupMetadata::of(&self.0)
+    }
+}

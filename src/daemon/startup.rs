@@ -1,0 +1,139 @@
+//! What is looked at before anything is folded: brokers, topics, what the journal belongs to.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+use crate::commit::Stop;
+use crate::commit::recovery::Place;
+use crate::config::Config;
+use crate::config::daemon::Topics;
+use crate::ingest::native;
+
+/// How long brokers may be away when the daemon starts.
+const BROKERS_WAIT: Duration = Duration::from_secs(20);
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Of a topic whose limit cannot be read: Kafka's default.
+const MESSAGE_BYTES_DEFAULT: usize = 1 << 20;
+
+/// The topics as they are found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    pub partitions: i32,
+    pub events_partitions: i32,
+    pub dlq_partitions: i32,
+    pub dlq_bytes_max: usize,
+    pub place: Place,
+}
+
+/// Waits for the brokers and checks the topics.
+pub fn look(config: &Config, client: &ClientConfig, mock: bool) -> Result<Found, Stop> {
+    let consumer: BaseConsumer = client.create().map_err(|error| {
+        Stop::config(format!("expected a Kafka client, found {error}: check [kafka] and [kafka.properties]"))
+    })?;
+    let counts = partition_counts(config, &consumer)?;
+    let topics = &config.kafka.topics;
+    let missing: Vec<&str> = counts.iter().filter(|(_, count)| *count == 0).map(|(name, _)| name.as_str()).collect();
+    if !missing.is_empty() {
+        return Err(Stop::config(format!(
+            "expected the topics of [kafka] topics, found no {}: create them with `meterd init`",
+            missing.join(", ")
+        )));
+    }
+    let count = |topic: &str| counts.iter().find(|(name, _)| name == topic).map_or(0, |(_, count)| *count);
+    let partitions = count(&topics.usage);
+    for topic in [&topics.accounts, &topics.journal, &topics.state] {
+        if count(topic) != partitions {
+            return Err(Stop::config(format!(
+                "expected {topic} to have {partitions} partitions as {} has, found {}: an account must live in one \
+                 partition number of all of them; create the topics with the same count",
+                topics.usage,
+                count(topic)
+            )));
+        }
+    }
+    let place = if mock { mock_place(config, partitions) } else { place(config, &consumer, partitions)? };
+    Ok(Found {
+        partitions,
+        events_partitions: count(&topics.events),
+        dlq_partitions: count(&topics.dlq),
+        dlq_bytes_max: if mock { MESSAGE_BYTES_DEFAULT } else { message_bytes_max(client, &topics.dlq) },
+        place,
+    })
+}
+
+/// Partitions of each topic, 0 where it does not exist.
+fn partition_counts(config: &Config, consumer: &BaseConsumer) -> Result<Vec<(String, i32)>, Stop> {
+    let begun = Instant::now();
+    let mut told = false;
+    loop {
+        match consumer.fetch_metadata(None, CALL_TIMEOUT) {
+            Ok(metadata) => {
+                let names = names(&config.kafka.topics);
+                let count = |name: &str| {
+                    let found = metadata.topics().iter().find(|topic| topic.name() == name && topic.error().is_none());
+                    found.map_or(0, |topic| topic.partitions().len() as i32)
+                };
+                return Ok(names.iter().map(|name| ((*name).to_string(), count(name))).collect());
+            }
+            Err(error) if begun.elapsed() > BROKERS_WAIT => {
+                return Err(Stop::broker(format!(
+                    "expected a Kafka broker at {}, found {error} for {} s: check that it runs and that [kafka] brokers \
+                     is right",
+                    config.kafka.brokers,
+                    begun.elapsed().as_secs()
+                )));
+            }
+            Err(error) => {
+                if !told {
+                    tracing::warn!(brokers = config.kafka.brokers, %error, "no broker answers; trying again");
+                    told = true;
+                }
+                std::thread::sleep(Duration::from_millis(500));
+            }
+        }
+    }
+}
+
+fn place(config: &Config, consumer: &BaseConsumer, partitions: i32) -> Result<Place, Stop> {
+    let names = names(&config.kafka.topics);
+    let unknown = |error: String| {
+        Stop::broker(format!(
+            "expected the brokers to tell the ids of cluster and topics, found {error}: meterd needs Apache Kafka 3.7 \
+             or later, and DESCRIBE on its topics"
+        ))
+    };
+    let cluster = native::cluster_id(consumer.client(), CALL_TIMEOUT).ok_or_else(|| unknown("no cluster id".into()))?;
+    let ids = native::topic_ids(consumer.client(), &names, CALL_TIMEOUT * 3).map_err(unknown)?;
+    let topics = names.iter().map(|name| (*name).to_string()).zip(ids).collect();
+    Ok(Place { cluster, topics, partitions, group: config.kafka.group.clone() })
+}
+
+/// The embedded broker does not describe topics.
+fn mock_place(config: &Config, partitions: i32) -> Place {
+    let topics = names(&config.kafka.topics).iter().map(|name| ((*name).to_string(), String::new())).collect();
+    Place { cluster: "embedded".into(), topics, partitions, group: config.kafka.group.clone() }
+}
+
+/// In the order of a genesis.
+fn names(topics: &Topics) -> [&str; 6] {
+    [&topics.usage, &topics.accounts, &topics.events, &topics.dlq, &topics.journal, &topics.state]
+}
+
+fn message_bytes_max(client: &ClientConfig, topic: &str) -> usize {
+    let read = || -> Option<usize> {
+        let admin: AdminClient<DefaultClientContext> = client.create().ok()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+        let options = AdminOptions::new().request_timeout(Some(CALL_TIMEOUT));
+        let described = runtime.block_on(admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options)).ok()?;
+        let resource = described.into_iter().next()?.ok()?;
+        resource.get("max.message.bytes")?.value.as_ref()?.parse().ok()
+    };
+    read().unwrap_or_else(|| {
+        tracing::warn!(topic, "max.message.bytes cannot be read; taking Kafka's default of 1 MiB");
+        MESSAGE_BYTES_DEFAULT
+    })
+}

@@ -1,0 +1,372 @@
+//! One thread for each input topic: polls, copies records into batches, hands them to the shard of their partition.
+//!
+//! Usage is read as a member of the consumer group, whose rebalances decide which partitions this instance owns; the
+//! same partitions of the accounts topic are read by a consumer that is in no group. A partition is assigned paused, and
+//! read from the journal's offset once it is recovered. Polling never stops for long: a group member that does not poll
+//! is thrown out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::native::{Event, Events};
+use super::raw::{Input, RawBatch};
+use crate::commit::Stop;
+
+/// Bytes waiting in all shards for one input, above which its consumer waits.
+const QUEUED_SOFT: usize = 32 << 20;
+/// Bytes waiting for one partition, above which the partition is paused.
+const QUEUED_HARD: usize = 64 << 20;
+const QUEUED_RESUME: usize = 8 << 20;
+/// A batch is handed over when it has this many records or bytes, or nothing more is there at once.
+const BATCH_RECORDS: usize = 1_024;
+const BATCH_BYTES: usize = 512 << 10;
+/// The longest the consumer waits without polling.
+const POLL_GAP: Duration = Duration::from_secs(1);
+
+/// What a consumer gives to the shard of a partition.
+#[derive(Debug)]
+pub enum Fetched {
+    Records(RawBatch),
+    /// The topic's end was reached; the next record will have this offset or a later one.
+    End { offset: i64 },
+    /// What was known of the end holds no longer.
+    EndUnknown,
+}
+
+/// Receives what is fetched.
+pub trait Route: Send {
+    fn fetched(&self, input: Input, partition: i32, epoch: u64, fetched: Fetched);
+}
+
+/// Decides over the group's partitions; called inside the poll of the group's consumer.
+pub trait Rebalance: Send {
+    /// Partitions were assigned, and are paused.
+    fn assigned(&self, partitions: &[i32]) -> Result<(), Stop>;
+    /// Partitions are being taken; after this returns another instance may have them. `lost`: it may already.
+    fn revoked(&self, partitions: &[i32], lost: bool);
+}
+
+/// What a consumer thread is told to do.
+#[derive(Debug)]
+pub enum Order {
+    /// Read the partition from `offset`, for the epoch.
+    Start { partition: i32, epoch: u64, offset: i64, queued: Arc<AtomicUsize> },
+    Stop { partition: i32 },
+}
+
+/// Counters that tell a consumer whether its shards keep up; one for each input.
+#[derive(Debug, Default)]
+pub struct Backlog {
+    /// Bytes handed over and not folded yet.
+    pub bytes: AtomicUsize,
+    /// Partitions whose merge waits for this input: polling must go on.
+    pub starving: AtomicUsize,
+}
+
+pub struct InputConsumer<R: Route> {
+    pub input: Input,
+    pub topic: String,
+    pub consumer: Arc<BaseConsumer<Context>>,
+    pub orders: Receiver<Order>,
+    pub backlog: Arc<Backlog>,
+    pub route: R,
+    /// Of the group's consumer.
+    pub rebalance: Option<Box<dyn Rebalance>>,
+    pub stopping: Arc<AtomicBool>,
+}
+
+struct Live {
+    epoch: u64,
+    next: i64,
+    queued: Arc<AtomicUsize>,
+    paused: bool,
+    batch: RawBatch,
+}
+
+/// Serves logs and errors of the consumers; rebalances are served by the poll itself.
+pub struct Context;
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log_client(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "a consumer met an error");
+    }
+}
+
+impl ConsumerContext for Context {}
+
+/// The Kafka client's own log lines.
+pub fn log_client(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    let message = crate::telemetry::logs::escaped(message);
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+            tracing::warn!(facility, "kafka client: {message}");
+        }
+        RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => tracing::info!(facility, "kafka client: {message}"),
+        RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => tracing::debug!(facility, "kafka client: {message}"),
+    }
+}
+
+impl<R: Route> InputConsumer<R> {
+    /// Polls until told to stop.
+    pub fn run(self) -> Result<(), Stop> {
+        let consumer = Arc::clone(&self.consumer);
+        let mut events = Events::of(&consumer);
+        let mut live: BTreeMap<i32, Live> = BTreeMap::new();
+        let (mut polled, mut refreshed) = (Instant::now(), Instant::now());
+        let mut gathered = 0;
+        while !self.stopping.load(Ordering::Acquire) {
+            while let Ok(order) = self.orders.try_recv() {
+                self.obey(&mut live, order)?;
+            }
+            self.resume_drained(&mut live)?;
+            let behind = self.backlog.bytes.load(Ordering::Relaxed) > QUEUED_SOFT
+                && self.backlog.starving.load(Ordering::Relaxed) == 0;
+            if behind && polled.elapsed() < POLL_GAP {
+                self.hand_over(&mut live);
+                gathered = 0;
+                std::thread::sleep(Duration::from_micros(500));
+                continue;
+            }
+            polled = Instant::now();
+            // Orders, pauses and the backlog are looked at between stretches of records.
+            for _ in 0..BATCH_RECORDS {
+                let wait = if gathered == 0 { Duration::from_millis(10) } else { Duration::ZERO };
+                match events.poll(wait) {
+                    Some(Event::Record(record)) => {
+                        let partition = record.partition();
+                        let Some(place) = live.get_mut(&partition) else { continue };
+                        if let Some(code) = record.error() {
+                            let offset = record.offset();
+                            return Err(Stop::data(format!("{}/{partition} at {offset}: {code}", self.topic)));
+                        }
+                        if record.offset() < place.next {
+                            continue;
+                        }
+                        place.next = record.offset() + 1;
+                        record.copy_to(&mut place.batch);
+                        gathered += 1;
+                        if place.batch.len() >= BATCH_RECORDS || place.batch.bytes_len() >= BATCH_BYTES {
+                            self.hand_over_one(partition, place);
+                        }
+                    }
+                    Some(Event::End { partition, offset, .. }) => {
+                        if let Some(place) = live.get_mut(&partition).filter(|place| offset >= place.next) {
+                            self.hand_over_one(partition, place);
+                            self.route.fetched(self.input, partition, place.epoch, Fetched::End { offset });
+                        }
+                    }
+                    Some(Event::Assign(partitions)) => {
+                        self.assign(&partitions)?;
+                        break;
+                    }
+                    Some(Event::Revoke { partitions, lost }) => {
+                        self.hand_over(&mut live);
+                        self.revoke(&mut live, &partitions, lost)?;
+                        break;
+                    }
+                    Some(Event::Error { code, fatal, text }) => {
+                        self.judge(&mut live, code, fatal, &text, &mut refreshed)?;
+                    }
+                    None => break,
+                }
+            }
+            self.hand_over(&mut live);
+            gathered = 0;
+        }
+        Ok(())
+    }
+
+    fn hand_over(&self, live: &mut BTreeMap<i32, Live>) {
+        for (partition, place) in live.iter_mut() {
+            self.hand_over_one(*partition, place);
+        }
+    }
+
+    fn hand_over_one(&self, partition: i32, place: &mut Live) {
+        if place.batch.is_empty() {
+            return;
+        }
+        let batch = std::mem::take(&mut place.batch);
+        let bytes = batch.bytes_len();
+        self.backlog.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let queued = place.queued.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.route.fetched(self.input, partition, place.epoch, Fetched::Records(batch));
+        if queued > QUEUED_HARD && !place.paused {
+            place.paused = self.consumer.pause(&self.list(&[partition])).is_ok();
+            self.route.fetched(self.input, partition, place.epoch, Fetched::EndUnknown);
+        }
+    }
+
+    fn resume_drained(&self, live: &mut BTreeMap<i32, Live>) -> Result<(), Stop> {
+        for (partition, place) in live.iter_mut() {
+            if place.paused && place.queued.load(Ordering::Relaxed) < QUEUED_RESUME {
+                self.consumer.resume(&self.list(&[*partition])).map_err(|error| self.client_fault("resume", &error))?;
+                place.paused = false;
+            }
+        }
+        Ok(())
+    }
+
+    fn obey(&self, live: &mut BTreeMap<i32, Live>, order: Order) -> Result<(), Stop> {
+        match order {
+            Order::Start { partition, epoch, offset, queued } => {
+                if self.rebalance.is_some() {
+                    self.seek(partition, offset)?;
+                } else {
+                    let mut list = TopicPartitionList::new();
+                    list.add_partition_offset(&self.topic, partition, Offset::Offset(offset))
+                        .and_then(|()| self.consumer.incremental_assign(&list))
+                        .map_err(|error| self.client_fault("assign", &error))?;
+                }
+                let batch = RawBatch::default();
+                live.insert(partition, Live { epoch, next: offset, queued, paused: false, batch });
+            }
+            Order::Stop { partition } => {
+                if live.remove(&partition).is_some() && self.rebalance.is_none() {
+                    self.consumer
+                        .incremental_unassign(&self.list(&[partition]))
+                        .map_err(|error| self.client_fault("unassign", &error))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes to the offset and lets records flow. A partition that was assigned a moment ago is not ready to seek yet.
+    fn seek(&self, partition: i32, offset: i64) -> Result<(), Stop> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            match self.consumer.seek(&self.topic, partition, Offset::Offset(offset), Duration::from_secs(5)) {
+                Ok(()) => break,
+                Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
+                Err(error) => return Err(self.client_fault("seek", &error)),
+            }
+        }
+        self.consumer.resume(&self.list(&[partition])).map_err(|error| self.client_fault("resume", &error))
+    }
+
+    fn assign(&self, partitions: &TopicPartitionList) -> Result<(), Stop> {
+        let Some(rebalance) = &self.rebalance else { return Ok(()) };
+        let numbers = numbers(partitions);
+        let mut list = TopicPartitionList::new();
+        for partition in &numbers {
+            list.add_partition_offset(&self.topic, *partition, Offset::Offset(0))
+                .map_err(|error| self.client_fault("assign", &error))?;
+        }
+        self.consumer.incremental_assign(&list).map_err(|error| self.client_fault("assign", &error))?;
+        if !numbers.is_empty() {
+            self.consumer.pause(&list).map_err(|error| self.client_fault("pause", &error))?;
+        }
+        rebalance.assigned(&numbers)
+    }
+
+    fn revoke(
+        &self,
+        live: &mut BTreeMap<i32, Live>,
+        partitions: &TopicPartitionList,
+        lost: bool,
+    ) -> Result<(), Stop> {
+        let Some(rebalance) = &self.rebalance else { return Ok(()) };
+        let numbers = numbers(partitions);
+        for partition in &numbers {
+            live.remove(partition);
+        }
+        rebalance.revoked(&numbers, lost);
+        self.consumer.incremental_unassign(partitions).map_err(|error| self.client_fault("unassign", &error))
+    }
+
+    fn judge(
+        &self,
+        live: &mut BTreeMap<i32, Live>,
+        code: RDKafkaErrorCode,
+        fatal: bool,
+        text: &str,
+        refreshed: &mut Instant,
+    ) -> Result<(), Stop> {
+        match code {
+            RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset => self.find_out_of_range(live, text),
+            RDKafkaErrorCode::FencedInstanceId | RDKafkaErrorCode::Fenced => Err(Stop::config(format!(
+                "expected to be the only process of this kafka.instance, found it fenced ({text}): another process uses \
+                 the same instance; give each its own"
+            ))),
+            RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed => Err(
+                Stop::config(format!("reading {}: {code}: {text}: check the ACLs of topic and group", self.topic)),
+            ),
+            _ if fatal => Err(Stop::broker(format!("reading {}: {code}: {text}", self.topic))),
+            _ => {
+                tracing::debug!(%code, text, topic = self.topic, "the client met an error and goes on");
+                if refreshed.elapsed() > POLL_GAP {
+                    *refreshed = Instant::now();
+                    self.forget_ends(live)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// After an error what was known of the ends is stale. The client tells an end once for each offset; pausing and
+    /// resuming makes it look again.
+    fn forget_ends(&self, live: &mut BTreeMap<i32, Live>) -> Result<(), Stop> {
+        let flowing: Vec<i32> = live.iter().filter(|(_, place)| !place.paused).map(|(number, _)| *number).collect();
+        if flowing.is_empty() {
+            return Ok(());
+        }
+        self.hand_over(live);
+        for partition in &flowing {
+            self.route.fetched(self.input, *partition, live[partition].epoch, Fetched::EndUnknown);
+        }
+        let list = self.list(&flowing);
+        self.consumer
+            .pause(&list)
+            .and_then(|()| self.consumer.resume(&list))
+            .map_err(|error| self.client_fault("pause", &error))
+    }
+
+    /// Stops with both numbers; an error of a partition that is not read yet is no matter.
+    fn find_out_of_range(&self, live: &BTreeMap<i32, Live>, text: &str) -> Result<(), Stop> {
+        for (partition, place) in live {
+            let marks = self.consumer.fetch_watermarks(&self.topic, *partition, Duration::from_secs(10));
+            let (low, high) = marks.map_err(|error| self.client_fault("watermarks", &error))?;
+            if place.next < low || place.next > high {
+                return Err(Stop::data(format!(
+                    "expected {}/{partition} to hold offset {}, found offsets {low} to {high} ({text}): its retention \
+                     removed records that meterd had not folded, or it was truncated. Restore it, or see `run --help`",
+                    self.topic, place.next
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn list(&self, partitions: &[i32]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for partition in partitions {
+            list.add_partition(&self.topic, *partition);
+        }
+        list
+    }
+
+    fn client_fault(&self, what: &str, error: &KafkaError) -> Stop {
+        Stop::broker(format!("expected to {what} partitions of {}, found {error}: check the brokers", self.topic))
+    }
+}
+
+fn numbers(list: &TopicPartitionList) -> Vec<i32> {
+    list.elements().iter().map(|element| element.partition()).collect()
+}
+
+/// The sending half of a consumer's orders.
+pub type Orders = Sender<Order>;

@@ -1,0 +1,120 @@
+//! Which usage records were accepted: one table of 128-bit keyed hashes with each record's time.
+//!
+//! An identity is remembered until the clock is past its record's time + `late` (docs/reference.md 6.2). Expired entries
+//! are ignored at once and swept when their piece of the table is full. The table is cut into pieces by the hash's
+//! first byte, so that a sweep or a growth is a short pause.
+//!
+//! 128 bits under a secret key: among 10⁹ held identities a new record is taken for a duplicate with a probability of
+//! 10⁹ / 2¹²⁸ < 10⁻²⁹.
+
+use std::hash::Hasher;
+
+use hashbrown::HashTable;
+use siphasher::sip128::{Hasher128, SipHasher24};
+
+use crate::engine::Ms;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    pub high: u64,
+    pub low: u64,
+}
+
+/// The key of a partition's identities, drawn when its journal begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct IdentityKey(pub u64, pub u64);
+
+const PIECES: usize = 256;
+
+pub struct Identities {
+    key: IdentityKey,
+    pieces: Vec<HashTable<Entry>>,
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    identity: Identity,
+    time: Ms,
+}
+
+impl Identities {
+    pub fn new(key: IdentityKey) -> Identities {
+        Identities { key, pieces: (0..PIECES).map(|_| HashTable::new()).collect() }
+    }
+
+    /// The identity of a usage record: its account, source and id, each with its length before it.
+    pub fn of(&self, account: &str, source: &str, id: &str) -> Identity {
+        let mut hasher = SipHasher24::new_with_keys(self.key.0, self.key.1);
+        let lengths = (account.len() as u64) << 32 | source.len() as u64;
+        hasher.write(&lengths.to_le_bytes());
+        hasher.write(account.as_bytes());
+        hasher.write(source.as_bytes());
+        hasher.write(id.as_bytes());
+        let hash = hasher.finish128();
+        Identity { high: hash.h1, low: hash.h2 }
+    }
+
+    /// Whether the identity was accepted and is remembered at `clock`.
+    pub fn holds(&self, identity: Identity, clock: Ms, late_ms: i64) -> bool {
+        let found = self.piece(identity).find(identity.low, |entry| entry.identity == identity);
+        found.is_some_and(|entry| remembered(entry.time, clock, late_ms))
+    }
+
+    /// Remembers an accepted record's identity; a later time replaces an expired one.
+    pub fn remember(&mut self, identity: Identity, time: Ms, clock: Ms, late_ms: i64) {
+        let piece = &mut self.pieces[(identity.high >> 56) as usize];
+        if let Some(entry) = piece.find_mut(identity.low, |entry| entry.identity == identity) {
+            entry.time = entry.time.max(time);
+            return;
+        }
+        if piece.len() == piece.capacity() && !piece.is_empty() {
+            piece.retain(|entry| remembered(entry.time, clock, late_ms));
+        }
+        piece.insert_unique(identity.low, Entry { identity, time }, |entry| entry.identity.low);
+    }
+
+    pub fn len(&self) -> usize {
+        self.pieces.iter().map(HashTable::len).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn piece(&self, identity: Identity) -> &HashTable<Entry> {
+        &self.pieces[(identity.high >> 56) as usize]
+    }
+}
+
+fn remembered(time: Ms, clock: Ms, late_ms: i64) -> bool {
+    clock <= time.saturating_add(late_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remembers_until_late_has_passed() {
+        let mut identities = Identities::new(IdentityKey(1, 2));
+        let identity = identities.of("acme", "gateway", "r1");
+        identities.remember(identity, 1_000, 1_000, 500);
+        assert!(identities.holds(identity, 1_500, 500));
+        assert!(!identities.holds(identity, 1_501, 500));
+        assert_ne!(identity, identities.of("acmeg", "ateway", "r1"));
+    }
+
+    #[test]
+    fn a_full_piece_forgets_only_the_expired() {
+        let mut identities = Identities::new(IdentityKey(3, 4));
+        for step in 0..50_000_i64 {
+            let identity = identities.of("acme", "gateway", &step.to_string());
+            assert!(!identities.holds(identity, step, 1_000));
+            identities.remember(identity, step, step, 1_000);
+        }
+        for step in 49_000..50_000_i64 {
+            assert!(identities.holds(identities.of("acme", "gateway", &step.to_string()), 50_000, 1_000));
+        }
+        assert!(identities.len() < 10_000, "{} held", identities.len());
+    }
+}

@@ -1,0 +1,332 @@
+//! The fold of one partition: raw records and ticks in, outcomes and notices out. Free of Kafka; `simulate`, the daemon
+//! and recovery all run this.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use hashbrown::HashSet;
+
+use super::accounts::{Accounts, Held, NEVER, Slot, hash_account};
+use super::identities::{Identities, Identity, IdentityKey};
+use super::timers::{Cursor, Timers};
+use crate::engine::effects::Refusal;
+use crate::engine::{Account, Catalog, Catalogs, Effects, Engine, Moment, Ms, Notice, Outcome, Reason};
+use crate::ingest::decode::{Decoder, Raw};
+use crate::ingest::partition::{Partitioner, explain_place, place};
+
+/// What decides outcomes besides catalog and inputs; part of the fold configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    pub record_bytes_max: usize,
+    pub partitioner: Partitioner,
+    pub partition: i32,
+    /// Of the input topics.
+    pub partitions: i32,
+}
+
+/// Receives what a fold tells, while the input's texts are still borrowed.
+pub trait Sink {
+    /// `input` is id and source of the input being folded, `None` while a timer of another account fires.
+    fn told(&mut self, account: &str, input: Option<(&str, &str)>, notices: &[Notice]);
+    /// Whether a mass of timers should stop here and go on in the next batch.
+    fn is_full(&self) -> bool;
+}
+
+/// Who answers whether a usage record takes effect.
+pub enum Gate {
+    /// The table of identities.
+    Live,
+    /// The journal's list of what `batch` accepted; accounts already as of that batch are skipped.
+    Replay { accepted: HashSet<Identity>, batch: u64 },
+}
+
+pub struct Partition {
+    pub(super) engine: Engine,
+    decoder: Decoder,
+    rules: Rules,
+    pub(super) accounts: Accounts,
+    pub(super) timers: Timers,
+    identities: Identities,
+    pub(super) clock: Ms,
+    pub(super) cursor: Cursor,
+    /// Identities are complete for records not older than this; older ones are `too_late` whatever `late` says.
+    pub(super) oldest: Ms,
+    fx: Effects,
+    /// The batch being folded; accounts that change are dirty since it.
+    pub(super) batch: u64,
+    /// In the order in which they became dirty.
+    pub(super) dirty: VecDeque<Slot>,
+    accepted: Vec<(Identity, Ms)>,
+}
+
+impl Partition {
+    pub fn new(catalogs: Catalogs, rules: Rules, key: IdentityKey) -> Partition {
+        Partition {
+            engine: Engine::new(catalogs),
+            decoder: Decoder::default(),
+            rules,
+            accounts: Accounts::default(),
+            timers: Timers::default(),
+            identities: Identities::new(key),
+            clock: Ms::MIN,
+            cursor: Cursor::START,
+            oldest: Ms::MIN,
+            fx: Effects::default(),
+            batch: 1,
+            dirty: VecDeque::new(),
+            accepted: Vec::new(),
+        }
+    }
+
+    /// Folds a usage record. `clock` is the partition's clock with this record.
+    pub fn usage(&mut self, raw: &Raw<'_>, clock: Ms, gate: &Gate, sink: &mut impl Sink) -> Outcome {
+        self.clock = self.clock.max(clock);
+        let catalog = Arc::clone(self.engine.catalogs.current());
+        let input = match self.decoder.usage(&catalog, raw, self.rules.record_bytes_max) {
+            Ok(input) => input,
+            Err(refusal) => return Outcome::Refused(refusal),
+        };
+        if let Some(refusal) = misplaced(&self.rules, input.account) {
+            return Outcome::Refused(refusal);
+        }
+        let identity = self.identities.of(input.account, input.source, input.id);
+        let hash = hash_account(input.account);
+        let found = self.accounts.find(input.account, hash);
+        let admitted = match gate {
+            Gate::Live => !self.identities.holds(identity, self.clock, catalog.late_ms),
+            Gate::Replay { accepted, .. } => accepted.contains(&identity),
+        };
+        if found.is_some_and(|slot| skips(gate, self.accounts.get(slot))) {
+            return if admitted { Outcome::Applied } else { Outcome::Duplicate };
+        }
+        let told = Some((input.id, input.source));
+        let moment = Moment { clock: self.clock, oldest: self.oldest };
+        self.fx.notices.clear();
+        let mut fresh = None;
+        let account = match found {
+            Some(slot) => &mut self.accounts.get_mut(slot).account,
+            None => fresh.insert(Account::default()),
+        };
+        let outcome = if admitted {
+            self.engine.usage(account, &input, moment, &mut self.fx)
+        } else {
+            self.engine.advance(account, self.clock, &mut self.fx);
+            Outcome::Duplicate
+        };
+        if !self.fx.notices.is_empty() {
+            sink.told(input.account, told, &self.fx.notices);
+        }
+        let taken = matches!(outcome, Outcome::Applied | Outcome::Failed);
+        if taken && matches!(gate, Gate::Live) {
+            self.identities.remember(identity, input.time, self.clock, catalog.late_ms);
+            self.accepted.push((identity, input.time));
+        }
+        let slot = match fresh {
+            Some(account) if account.is_blank() => return outcome,
+            Some(account) => self.accounts.insert(input.account, hash, account),
+            None => found.expect("an account is either found or fresh"),
+        };
+        self.settle(slot);
+        outcome
+    }
+
+    /// Folds a command. Its identity lives in its account.
+    pub fn command(&mut self, raw: &Raw<'_>, clock: Ms, gate: &Gate, sink: &mut impl Sink) -> Outcome {
+        self.clock = self.clock.max(clock);
+        let input = match self.decoder.command(raw, self.rules.record_bytes_max) {
+            Ok(input) => input,
+            Err(refusal) => return Outcome::Refused(refusal),
+        };
+        if let Some(refusal) = misplaced(&self.rules, &input.account) {
+            return Outcome::Refused(refusal);
+        }
+        let hash = hash_account(&input.account);
+        let found = self.accounts.find(&input.account, hash);
+        if found.is_some_and(|slot| skips(gate, self.accounts.get(slot))) {
+            return Outcome::Applied;
+        }
+        let moment = Moment { clock: self.clock, oldest: self.oldest };
+        self.fx.notices.clear();
+        let mut fresh = None;
+        let account = match found {
+            Some(slot) => &mut self.accounts.get_mut(slot).account,
+            None => fresh.insert(Account::default()),
+        };
+        let outcome = self.engine.command(account, &input, moment, &mut self.fx);
+        if !self.fx.notices.is_empty() {
+            sink.told(&input.account, Some((&input.id, &input.source)), &self.fx.notices);
+        }
+        let slot = match fresh {
+            Some(account) if account.is_blank() => return outcome,
+            Some(account) => self.accounts.insert(&input.account, hash, account),
+            None => found.expect("an account is either found or fresh"),
+        };
+        self.settle(slot);
+        outcome
+    }
+
+    /// Moves the clock without an input: a tick, or a clock line of `simulate`.
+    pub fn pass_time(&mut self, clock: Ms) {
+        self.clock = self.clock.max(clock);
+    }
+
+    /// Fires the timers of all accounts at or before `limit`, in order: at most `count` of them, and none once the sink
+    /// is full. Returns whether all have fired.
+    pub fn fire_through(&mut self, limit: Cursor, count: usize, gate: &Gate, sink: &mut impl Sink) -> bool {
+        for _ in 0..count {
+            let Some((due, slot)) = self.timers.first_through(limit) else {
+                self.cursor = self.cursor.max(limit);
+                return true;
+            };
+            if sink.is_full() {
+                return false;
+            }
+            self.fire(due, slot, gate, sink);
+        }
+        false
+    }
+
+    /// Fires what is due at the clock, at most `count` timers. Returns whether all have fired.
+    pub fn fire_due(&mut self, gate: &Gate, count: usize, sink: &mut impl Sink) -> bool {
+        if self.timers.next_due().is_none_or(|due| due > self.clock) {
+            return true;
+        }
+        self.fire_through(Cursor::through(self.clock), count, gate, sink)
+    }
+
+    /// The wall clock reached `until` and nothing is left to fold: the clock moves from due time to due time, until no
+    /// timer is due or the sink is full.
+    pub fn tick_through(&mut self, until: Ms, gate: &Gate, sink: &mut impl Sink) {
+        while let Some(due) = self.timers.next_due().filter(|due| *due <= until) {
+            self.clock = self.clock.max(due);
+            if !self.fire_through(Cursor::through(self.clock), usize::MAX, gate, sink) {
+                return;
+            }
+        }
+    }
+
+    fn fire(&mut self, due: Ms, slot: Slot, gate: &Gate, sink: &mut impl Sink) {
+        let held = self.accounts.get_mut(slot);
+        self.cursor = self.cursor.max(Cursor { due, hash: held.hash });
+        assert!(!skips(gate, held), "a timer of account {} is due before the state it was loaded with", held.id);
+        self.fx.notices.clear();
+        self.engine.advance(&mut held.account, due, &mut self.fx);
+        if !self.fx.notices.is_empty() {
+            sink.told(&held.id, None, &self.fx.notices);
+        }
+        self.settle(slot);
+        let held = self.accounts.get(slot);
+        assert!(held.armed > due, "a timer of account {} due at {due} fired and is due again", held.id);
+    }
+
+    /// Another catalog is in force from the next batch on; each account takes it up before its next input or timer.
+    /// Records from before what was acceptable stay refused where `late` rose.
+    pub fn use_catalog(&mut self, catalog: Arc<Catalog>) {
+        let before = self.engine.catalogs.current();
+        if before.hash == catalog.hash {
+            return;
+        }
+        if catalog.late_ms > before.late_ms && self.clock != Ms::MIN {
+            self.oldest = self.oldest.max(self.clock.saturating_sub(before.late_ms));
+        }
+        self.engine.catalogs.push(catalog);
+    }
+
+    pub fn use_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
+    /// Takes up an identity that the journal holds.
+    pub fn remember(&mut self, identity: Identity, time: Ms) {
+        let late_ms = self.engine.catalogs.current().late_ms;
+        if self.clock <= time.saturating_add(late_ms) {
+            self.identities.remember(identity, time, self.clock, late_ms);
+        }
+    }
+
+    /// Identities accepted since this was called last, with their records' times.
+    pub fn take_accepted(&mut self) -> Vec<(Identity, Ms)> {
+        std::mem::take(&mut self.accepted)
+    }
+
+    pub fn accepted_len(&self) -> usize {
+        self.accepted.len()
+    }
+
+    pub fn take_violations(&mut self) -> u64 {
+        std::mem::take(&mut self.fx.conservation_violations)
+    }
+
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub fn catalogs(&self) -> &Catalogs {
+        &self.engine.catalogs
+    }
+
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
+    pub fn find(&self, id: &str) -> Option<&Account> {
+        self.accounts.find(id, hash_account(id)).map(|slot| &self.accounts.get(slot).account)
+    }
+
+    pub fn accounts_len(&self) -> usize {
+        self.accounts.len()
+    }
+
+    pub fn identities_len(&self) -> usize {
+        self.identities.len()
+    }
+
+    pub fn timers(&self) -> &Timers {
+        &self.timers
+    }
+
+    pub fn clock(&self) -> Ms {
+        self.clock
+    }
+
+    pub fn cursor(&self) -> Cursor {
+        self.cursor
+    }
+
+    pub fn oldest(&self) -> Ms {
+        self.oldest
+    }
+
+    /// After an account may have changed: its timer and its place among the dirty.
+    fn settle(&mut self, slot: Slot) {
+        let held = self.accounts.get_mut(slot);
+        let due = held.account.next_due().unwrap_or(NEVER);
+        if due != held.armed {
+            if held.armed != NEVER {
+                self.timers.disarm(held.armed, held.hash, slot);
+            }
+            if due != NEVER {
+                self.timers.arm(due, held.hash, slot);
+            }
+            held.armed = due;
+        }
+        if held.dirty_since == 0 {
+            held.dirty_since = self.batch;
+            self.dirty.push_back(slot);
+        }
+    }
+}
+
+/// Already as of the batch that is being folded again.
+fn skips(gate: &Gate, held: &Held) -> bool {
+    matches!(gate, Gate::Replay { batch, .. } if held.as_of >= *batch)
+}
+
+fn misplaced(rules: &Rules, account: &str) -> Option<Refusal> {
+    let right = place(rules.partitioner, account.as_bytes(), rules.partitions)?;
+    if right == rules.partition {
+        return None;
+    }
+    let message = explain_place(rules.partitioner, account.as_bytes(), rules.partitions, rules.partition);
+    Some(Refusal::new(Reason::WrongPartition, message))
+}

@@ -1,0 +1,51 @@
+//! The store in memory: for the embedded broker, for tests, and where the disk does not serve.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Mutex;
+
+use super::{Complete, Copy, Store, StoreError};
+
+#[derive(Default)]
+pub struct MemoryStore {
+    partitions: Mutex<HashMap<i32, Kept>>,
+}
+
+#[derive(Default)]
+struct Kept {
+    complete: Option<Complete>,
+    records: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Store for MemoryStore {
+    fn load(&self, partition: i32) -> Result<Copy, StoreError> {
+        let partitions = self.partitions.lock().map_err(|_| poisoned())?;
+        let Some(kept) = partitions.get(&partition) else { return Ok(Copy::default()) };
+        let records = kept.records.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+        Ok(Copy { complete: kept.complete.clone(), records })
+    }
+
+    fn apply(&self, partition: i32, records: &[(Vec<u8>, Vec<u8>)], complete: &Complete) -> Result<(), StoreError> {
+        let mut partitions = self.partitions.lock().map_err(|_| poisoned())?;
+        let kept = partitions.entry(partition).or_default();
+        kept.records.extend(records.iter().cloned());
+        kept.complete = Some(complete.clone());
+        Ok(())
+    }
+
+    fn clear(&self, partition: i32) -> Result<(), StoreError> {
+        self.partitions.lock().map_err(|_| poisoned())?.remove(&partition);
+        Ok(())
+    }
+
+    fn boot(&self) -> String {
+        String::new()
+    }
+
+    fn flush(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+fn poisoned() -> StoreError {
+    StoreError::Io("a thread that wrote to it has panicked".into())
+}

@@ -1,0 +1,62 @@
+//! The local copy of the state topic: accounts' parts by key, with the state-topic offset up to which it is complete.
+//!
+//! The store is a cache (docs/reference.md 11.5): it is never ahead of a committed transaction, and deleting it loses
+//! nothing. [`sled`] holds it on disk; [`memory`] is what runs where the disk does not serve, and in tests.
+
+pub mod encoding;
+pub mod memory;
+pub mod record;
+pub mod sled;
+
+use serde::{Deserialize, Serialize};
+
+pub use encoding::PartKey;
+pub use record::StateRecord;
+
+/// What a partition's copy is complete up to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Complete {
+    /// The next offset of the state topic that is not in the copy.
+    pub state_offset: i64,
+    /// The id of the state topic; a topic that was created again has another.
+    pub state_topic: String,
+    /// The boot during which this was written. After another boot a copy that was not closed may be torn.
+    pub boot: String,
+    /// Set by an orderly close, cleared by the first write after it.
+    pub closed: bool,
+}
+
+/// A partition's copy as it was found.
+#[derive(Debug, Default)]
+pub struct Copy {
+    pub complete: Option<Complete>,
+    /// Key and value of each state record, as in the topic.
+    pub records: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process holds the directory.
+    #[error("{0}")]
+    Held(String),
+    /// The files contradict themselves; they are set aside and rebuilt.
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+    /// The disk does not serve (full, read-only, failing): the files are kept, the daemon runs from memory.
+    #[error("the store cannot be written or read: {0}")]
+    Io(String),
+}
+
+/// One writer for each partition; a batch of a partition is atomic.
+pub trait Store: Send + Sync {
+    /// All records of a partition and what they are complete up to.
+    fn load(&self, partition: i32) -> Result<Copy, StoreError>;
+    /// Writes records, the newest of each key, and what the copy is complete up to, as one.
+    fn apply(&self, partition: i32, records: &[(Vec<u8>, Vec<u8>)], complete: &Complete) -> Result<(), StoreError>;
+    /// Forgets a partition's copy.
+    fn clear(&self, partition: i32) -> Result<(), StoreError>;
+    /// Identifies the boot under which what is written now is known to be whole.
+    fn boot(&self) -> String;
+    /// Makes what was applied durable.
+    fn flush(&self) -> Result<(), StoreError>;
+}

@@ -1,0 +1,230 @@
+//! The store on disk: one sled tree for each partition, so that a batch with its position is atomic.
+//!
+//! sled is a beta store with known faults, so nothing is trusted to it that Kafka does not hold: values carry checksums,
+//! a copy that was not closed is discarded after another boot (a flush of sled is no fsync), and what cannot be opened
+//! is set aside and rebuilt. A lock file of our own is taken before sled is touched, so that a second process never
+//! moves the first one's files away.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::{Complete, Copy, Store, StoreError};
+
+/// Position of a partition's tree; sorts before the keys of records, which begin with 1 or 2.
+const POSITION: &[u8] = &[0];
+
+pub struct SledStore {
+    db: sled::Db,
+    boot: String,
+    /// Held while the process lives.
+    _lock: File,
+}
+
+/// What happened on opening, for logs and metrics.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Opened {
+    /// Where a damaged store was set aside.
+    pub set_aside: Option<PathBuf>,
+}
+
+impl SledStore {
+    /// Opens or creates the store in `directory`. `cache_bytes` bounds sled's own cache.
+    pub fn open(directory: &Path, cache_bytes: u64) -> Result<(SledStore, Opened), StoreError> {
+        fs::create_dir_all(directory).map_err(|error| io(directory, &error))?;
+        let lock = lock(directory)?;
+        let files = directory.join("sled");
+        let mut opened = Opened::default();
+        let db = match open_db(&files, cache_bytes) {
+            Ok(db) => db,
+            Err(StoreError::Damaged(_)) => {
+                opened.set_aside = Some(set_aside(&files)?);
+                open_db(&files, cache_bytes)?
+            }
+            Err(error) => return Err(error),
+        };
+        Ok((SledStore { db, boot: boot_id(), _lock: lock }, opened))
+    }
+
+    fn tree(&self, partition: i32) -> Result<sled::Tree, StoreError> {
+        self.db.open_tree(format!("partition-{partition}")).map_err(classify)
+    }
+}
+
+impl Store for SledStore {
+    fn load(&self, partition: i32) -> Result<Copy, StoreError> {
+        let tree = self.tree(partition)?;
+        let Some(position) = tree.get(POSITION).map_err(classify)? else { return Ok(Copy::default()) };
+        let complete: Complete = postcard::from_bytes(&position)
+            .map_err(|error| StoreError::Damaged(format!("position of partition {partition}: {error}")))?;
+        if !complete.closed && complete.boot != self.boot {
+            tree.clear().map_err(classify)?;
+            return Ok(Copy::default());
+        }
+        let mut records = Vec::new();
+        for entry in tree.iter() {
+            let (key, value) = entry.map_err(classify)?;
+            if key != POSITION {
+                records.push((key.to_vec(), value.to_vec()));
+            }
+        }
+        Ok(Copy { complete: Some(complete), records })
+    }
+
+    fn apply(&self, partition: i32, records: &[(Vec<u8>, Vec<u8>)], complete: &Complete) -> Result<(), StoreError> {
+        let mut batch = sled::Batch::default();
+        for (key, value) in records {
+            batch.insert(key.as_slice(), value.as_slice());
+        }
+        let position = postcard::to_stdvec(complete).expect("encoding into memory has no way to fail");
+        batch.insert(POSITION, position);
+        self.tree(partition)?.apply_batch(batch).map_err(classify)
+    }
+
+    fn clear(&self, partition: i32) -> Result<(), StoreError> {
+        self.tree(partition)?.clear().map_err(classify)
+    }
+
+    fn boot(&self) -> String {
+        self.boot.clone()
+    }
+
+    fn flush(&self) -> Result<(), StoreError> {
+        self.db.flush().map(|_| ()).map_err(classify)
+    }
+}
+
+fn open_db(files: &Path, cache_bytes: u64) -> Result<sled::Db, StoreError> {
+    // sled leaves a half-written snapshot behind when it is killed, and then refuses to open: it is of no use.
+    if let Ok(entries) = fs::read_dir(files) {
+        for entry in entries.flatten() {
+            if entry.file_name().to_string_lossy().ends_with(".generating") {
+                fs::remove_file(entry.path()).map_err(|error| io(&entry.path(), &error))?;
+            }
+        }
+    }
+    let config = sled::Config::default().path(files).cache_capacity(cache_bytes).flush_every_ms(Some(500));
+    config.open().map_err(classify)
+}
+
+fn set_aside(files: &Path) -> Result<PathBuf, StoreError> {
+    for number in 1.. {
+        let aside = files.with_file_name(format!("sled.damaged-{number}"));
+        if !aside.exists() {
+            fs::rename(files, &aside).map_err(|error| io(files, &error))?;
+            return Ok(aside);
+        }
+    }
+    unreachable!("the numbers do not end")
+}
+
+fn lock(directory: &Path) -> Result<File, StoreError> {
+    let path = directory.join("lock");
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .read(true)
+        .open(&path)
+        .map_err(|error| io(&path, &error))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let owner = fs::read_to_string(&path).unwrap_or_default();
+            return Err(StoreError::Held(format!(
+                "expected the store {} to be free, found it held by process {}: give each instance its own store.path",
+                directory.display(),
+                owner.trim()
+            )));
+        }
+        Err(TryLockError::Error(error)) => return Err(io(&path, &error)),
+    }
+    // The number is only for the message above; a store on a full disk opens without it.
+    let _told = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    Ok(file)
+}
+
+fn classify(error: sled::Error) -> StoreError {
+    match error {
+        sled::Error::Io(error) => match error.kind() {
+            std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => {
+                StoreError::Damaged(error.to_string())
+            }
+            _ => StoreError::Io(error.to_string()),
+        },
+        sled::Error::Corruption { .. } | sled::Error::ReportableBug(_) | sled::Error::Unsupported(_) => {
+            StoreError::Damaged(error.to_string())
+        }
+        sled::Error::CollectionNotFound(_) => StoreError::Damaged(error.to_string()),
+    }
+}
+
+fn io(path: &Path, error: &std::io::Error) -> StoreError {
+    StoreError::Io(format!("{}: {error}", path.display()))
+}
+
+/// Identifies the running kernel; empty where the system does not tell, which then never equals a stored one.
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|text| text.trim().to_string())
+        .unwrap_or_else(|_| format!("process-{}", std::process::id()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complete(store: &SledStore, offset: i64) -> Complete {
+        Complete { state_offset: offset, state_topic: "id".into(), boot: store.boot(), closed: false }
+    }
+
+    #[test]
+    fn keeps_records_and_position_over_a_restart() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let records = [(vec![1, 2], vec![3]), (vec![1, 4], vec![5])];
+        {
+            let (store, _) = SledStore::open(directory.path(), 1 << 20).expect("opens");
+            store.apply(3, &records, &complete(&store, 17)).expect("applies");
+            store.flush().expect("flushes");
+        }
+        let (store, opened) = SledStore::open(directory.path(), 1 << 20).expect("opens again");
+        assert_eq!(opened, Opened::default());
+        let copy = store.load(3).expect("loads");
+        assert_eq!(copy.records, records);
+        assert_eq!(copy.complete.map(|complete| complete.state_offset), Some(17));
+        assert!(store.load(4).expect("loads").complete.is_none());
+    }
+
+    #[test]
+    fn a_second_process_is_told_who_holds_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let _first = SledStore::open(directory.path(), 1 << 20).expect("opens");
+        let Err(StoreError::Held(message)) = SledStore::open(directory.path(), 1 << 20) else {
+            panic!("a second store on one directory was opened")
+        };
+        assert!(message.contains(&std::process::id().to_string()), "{message}");
+    }
+
+    #[test]
+    fn a_copy_of_another_boot_that_was_not_closed_is_discarded() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (store, _) = SledStore::open(directory.path(), 1 << 20).expect("opens");
+        let mut position = complete(&store, 5);
+        position.boot = "another".into();
+        store.apply(0, &[(vec![1], vec![1])], &position).expect("applies");
+        assert!(store.load(0).expect("loads").complete.is_none());
+        position.closed = true;
+        store.apply(0, &[(vec![1], vec![1])], &position).expect("applies");
+        assert_eq!(store.load(0).expect("loads").records.len(), 1);
+    }
+
+    #[test]
+    fn a_damaged_store_is_set_aside() {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs::create_dir_all(directory.path().join("sled")).expect("a directory");
+        fs::write(directory.path().join("sled/conf"), b"not a configuration of sled").expect("written");
+        let (store, opened) = SledStore::open(directory.path(), 1 << 20).expect("opens");
+        assert!(opened.set_aside.expect("set aside").exists());
+        assert!(store.load(0).expect("loads").complete.is_none());
+    }
+}
