@@ -12,6 +12,8 @@ pub mod config;
 pub mod daemon;
 pub mod engine;
 pub mod ingest;
+pub mod load;
+pub mod offline;
 pub mod query;
 pub mod shard;
 pub mod store;

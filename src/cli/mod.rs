@@ -15,6 +15,7 @@
 //! | 78 | configuration: config, catalog, topics |
 
 mod account;
+mod bench;
 mod completions;
 pub mod config_template;
 mod explain;
@@ -69,6 +70,7 @@ pub enum Verb {
     Init(init::Arguments),
     Validate(validate::Arguments),
     Explain(explain::Arguments),
+    Bench(bench::Arguments),
     Schema(schema::Arguments),
     Account(account::Arguments),
     Completions(completions::Arguments),
@@ -92,6 +94,7 @@ fn run(verb: Verb, globals: &Globals) -> Result<Verdict, Failure> {
         Verb::Init(arguments) => init::run(arguments, globals),
         Verb::Validate(arguments) => validate::run(arguments, globals),
         Verb::Explain(arguments) => explain::run(arguments, globals),
+        Verb::Bench(arguments) => bench::run(arguments, globals),
         Verb::Schema(arguments) => schema::run(arguments),
         Verb::Account(arguments) => account::run(arguments, globals),
         Verb::Completions(arguments) => completions::run(arguments),

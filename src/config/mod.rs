@@ -15,6 +15,7 @@ mod values;
 pub use daemon::{Config, load};
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
 pub use tokens::{Scope, Tokens};
+pub use values::parse_duration;
 
 fn unreadable(file: &str, error: &std::io::Error) -> Diagnostics {
     let help = "check that the file exists and that meterd may read it";

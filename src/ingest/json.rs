@@ -209,6 +209,50 @@ impl<'j> Reader<'j> {
         }
     }
 
+    /// Any value, of which only its end is looked for: strings and brackets count, all else is for another to judge.
+    pub fn pass_over(&mut self) -> Result<(), Invalid> {
+        self.kind()?;
+        let bytes = self.text.as_bytes();
+        let mut open = 0u32;
+        loop {
+            match bytes.get(self.at) {
+                Some(b'"') => self.pass_over_string()?,
+                Some(b'{' | b'[') => {
+                    open += 1;
+                    self.at += 1;
+                }
+                Some(b'}' | b']') if open > 0 => {
+                    open -= 1;
+                    self.at += 1;
+                }
+                Some(b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t') | None if open == 0 => return Ok(()),
+                Some(_) => self.at += 1,
+                None => return self.refuse("the end of a value"),
+            }
+            if open == 0 && matches!(bytes[self.at - 1], b'"' | b'}' | b']') {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A string whose escapes are not looked at.
+    fn pass_over_string(&mut self) -> Result<(), Invalid> {
+        let bytes = self.text.as_bytes();
+        self.at += 1;
+        loop {
+            self.at = plain_end(bytes, self.at);
+            match bytes.get(self.at) {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                Some(b'\\') => self.at = (self.at + 2).min(bytes.len()),
+                Some(_) => self.at += 1,
+                None => return self.refuse("the end of a string"),
+            }
+        }
+    }
+
     /// Refuses names of which one stands twice. Their order is lost.
     pub fn no_repeated(&mut self, names: &mut [&'j str]) -> Result<(), Invalid> {
         if names.len() > 1 {
