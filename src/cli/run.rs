@@ -14,9 +14,11 @@ use crate::{config, telemetry};
 
 /// Run the daemon: read usage and commands, write notices, until SIGTERM or SIGINT
 #[derive(Args, Debug)]
-#[command(after_help = "Signals: SIGTERM and SIGINT finish the batch, commit, write checkpoints and leave; SIGHUP loads \
+#[command(
+    after_help = "Signals: SIGTERM and SIGINT finish the batch, commit, write checkpoints and leave; SIGHUP loads \
     the catalog again.\nLogs go to stderr: METERD_LOG=info, METERD_LOG_FORMAT=text or json.\n\nExample:\n  \
-    meterd run --config meterd.toml")]
+    meterd run --config meterd.toml"
+)]
 pub struct Arguments {}
 
 pub fn run(_: Arguments, globals: &Globals) -> Result<Verdict, Failure> {

@@ -187,11 +187,8 @@ impl OpenBatch {
     }
 
     fn quarantine(&mut self, input: Input, head: Head, raw: &Raw<'_>, refusal: &Refusal) {
-        let origin = Origin {
-            topic: &self.names.topics[input.index()],
-            partition: self.partition,
-            offset: head.offset,
-        };
+        let origin =
+            Origin { topic: &self.names.topics[input.index()], partition: self.partition, offset: head.offset };
         let record = Quarantined::new(raw, origin, refusal, self.names.dlq_bytes_max);
         self.quarantined_bytes += record.len();
         self.quarantined.push(record);

@@ -262,8 +262,7 @@ impl<M: Membership, C: Committed> Committer<M, C> {
     fn send_batch(&self, producer: &TransactionalProducer, names: &Names, batch: &Batch) -> Result<(), Fault> {
         let events = batch.partition % self.events_partitions;
         for notice in batch.notices.iter() {
-            let headers: &[(&[u8], Option<&[u8]>)] =
-                &[(b"content-type", Some(b"application/cloudevents+json"))];
+            let headers: &[(&[u8], Option<&[u8]>)] = &[(b"content-type", Some(b"application/cloudevents+json"))];
             producer.send(&Outgoing {
                 topic: &names.events,
                 partition: events,

@@ -105,7 +105,11 @@ pub struct TransactionalProducer {
 
 impl TransactionalProducer {
     /// Creates the producer and initialises it, which ends what a predecessor of the same id left open.
-    pub fn open(config: &ClientConfig, watched: [String; 2], timeout: Duration) -> Result<TransactionalProducer, Fault> {
+    pub fn open(
+        config: &ClientConfig,
+        watched: [String; 2],
+        timeout: Duration,
+    ) -> Result<TransactionalProducer, Fault> {
         let deliveries = Arc::new(Deliveries { watched, state: Mutex::default() });
         let producer: BaseProducer<Context> = config
             .create_with_context(Context(Arc::clone(&deliveries)))

@@ -97,9 +97,7 @@ impl Reader {
             .and_then(|()| self.committed.assign(&list))
             .map_err(|error| Stop::bug(format!("assigning {topic}/{partition}: {error}")))?;
         let result = self.read_assigned(stretch, &mut take);
-        self.committed
-            .unassign()
-            .map_err(|error| Stop::bug(format!("giving up {topic}/{partition}: {error}")))?;
+        self.committed.unassign().map_err(|error| Stop::bug(format!("giving up {topic}/{partition}: {error}")))?;
         result
     }
 
@@ -166,11 +164,7 @@ pub fn judge_error(stretch: Stretch<'_>, code: RDKafkaErrorCode, fatal: bool, te
     }
 }
 
-fn read_offsets(
-    list: &TopicPartitionList,
-    topics: [&str; 2],
-    partition: i32,
-) -> Result<[Option<i64>; 2], String> {
+fn read_offsets(list: &TopicPartitionList, topics: [&str; 2], partition: i32) -> Result<[Option<i64>; 2], String> {
     let mut offsets = [None; 2];
     for (place, topic) in topics.iter().enumerate() {
         let element = list.find_partition(topic, partition).ok_or("the answer lacks a partition")?;

@@ -179,7 +179,9 @@ impl Recovery {
         if self.mock || last.place == self.place_digest() {
             return Ok(());
         }
-        let was = match state_copy::read(self, partition, self.reader.watermarks(&self.topics.state, partition)?.1)?.genesis {
+        let was = match state_copy::read(self, partition, self.reader.watermarks(&self.topics.state, partition)?.1)?
+            .genesis
+        {
             Some(genesis) => format!("{genesis:?}"),
             None => "another cluster, group or topics".into(),
         };

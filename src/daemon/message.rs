@@ -15,19 +15,48 @@ use crate::query::Query;
 
 /// To the thread that owns a partition's accounts.
 pub enum ToShard {
-    Fetched { input: Input, partition: i32, epoch: u64, fetched: Fetched },
+    Fetched {
+        input: Input,
+        partition: i32,
+        epoch: u64,
+        fetched: Fetched,
+    },
     /// Recovered; to be claimed, then live.
-    Recovered { partition: i32, epoch: u64, recovered: Box<Recovered> },
+    Recovered {
+        partition: i32,
+        epoch: u64,
+        recovered: Box<Recovered>,
+    },
     Committed(Box<Outcome>),
     /// The batch's epoch is over.
-    Dropped { partition: i32, epoch: u64 },
+    Dropped {
+        partition: i32,
+        epoch: u64,
+    },
     /// The answer to a question for both inputs' ends.
-    Ends { partition: i32, epoch: u64, ends: [i64; 2], asked: Ms },
+    Ends {
+        partition: i32,
+        epoch: u64,
+        ends: [i64; 2],
+        asked: Ms,
+    },
     /// Write what is dirty, fold nothing more, then say so.
-    Drain { partition: i32, epoch: u64, done: Sender<i32> },
-    Revoked { partition: i32 },
-    Ask { partition: Option<i32>, query: Query },
-    Reload { catalog: Arc<Catalog>, configuration: Arc<FoldConfiguration> },
+    Drain {
+        partition: i32,
+        epoch: u64,
+        done: Sender<i32>,
+    },
+    Revoked {
+        partition: i32,
+    },
+    Ask {
+        partition: Option<i32>,
+        query: Query,
+    },
+    Reload {
+        catalog: Arc<Catalog>,
+        configuration: Arc<FoldConfiguration>,
+    },
     Stop,
 }
 

@@ -411,10 +411,8 @@ impl Daemon {
         let configuration = Arc::new(FoldConfiguration { catalog: text, ..FoldConfiguration::clone(&before) });
         let catalog = Arc::new(catalog);
         self.configuration.store(Arc::clone(&configuration));
-        self.shards.send_all(|| ToShard::Reload {
-            catalog: Arc::clone(&catalog),
-            configuration: Arc::clone(&configuration),
-        });
+        self.shards
+            .send_all(|| ToShard::Reload { catalog: Arc::clone(&catalog), configuration: Arc::clone(&configuration) });
         tracing::info!(partitions = self.partitions, "the catalog was loaded again");
         Ok(())
     }

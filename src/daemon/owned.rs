@@ -291,8 +291,7 @@ impl Owned {
             let over = self.open.is_over(settings.records_max, self.fold.accepted_len());
             return over || settings.interval.is_zero() || self.open.started.elapsed() >= settings.interval;
         }
-        self.begun.front().is_some_and(|(_, begun)| begun.elapsed() >= settings.checkpoint)
-            && self.fold.dirty_len() > 0
+        self.begun.front().is_some_and(|(_, begun)| begun.elapsed() >= settings.checkpoint) && self.fold.dirty_len() > 0
     }
 
     /// Closes the open batch with its slice of checkpoints.
@@ -312,11 +311,7 @@ impl Owned {
         let accepted = Accepted(self.fold.take_accepted());
         let latest = accepted.0.iter().map(|(_, time)| *time).max().unwrap_or(Ms::MIN);
         let late_ms = self.fold.catalogs().current().late_ms;
-        let end = Position {
-            next: self.next_offsets(),
-            clock: self.fold.clock(),
-            cursor: self.fold.cursor(),
-        };
+        let end = Position { next: self.next_offsets(), clock: self.fold.clock(), cursor: self.fold.cursor() };
         let mut open = OpenBatch::new(Arc::clone(&self.names), self.number, self.shrink);
         std::mem::swap(&mut open, &mut self.open);
         open.tally.conservation_violations += self.fold.take_violations();
@@ -387,7 +382,8 @@ impl Owned {
         if let Some(broker_time) = places.broker_time {
             self.witness = Some((broker_time, Instant::now()));
         }
-        let (ready, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|(at, _)| *at <= flight.sequence);
+        let (ready, waiting) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|(at, _)| *at <= flight.sequence);
         self.waiting = waiting;
         for (_, answer) in Vec::<(u64, Answer)>::from(ready) {
             answer();
@@ -456,7 +452,6 @@ impl Owned {
             }
         }
     }
-
 }
 
 impl Queue {

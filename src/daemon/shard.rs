@@ -280,12 +280,7 @@ impl Shard {
     }
 }
 
-fn note_starving(
-    starving: &mut BTreeMap<i32, Input>,
-    backlog: &[Arc<Backlog>; 2],
-    number: i32,
-    turned: Turned,
-) {
+fn note_starving(starving: &mut BTreeMap<i32, Input>, backlog: &[Arc<Backlog>; 2], number: i32, turned: Turned) {
     let before = starving.get(&number).copied();
     if before == turned.starving {
         return;

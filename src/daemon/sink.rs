@@ -38,9 +38,7 @@ impl Committed for Sink {
     fn committed(&mut self, mut batch: Batch, places: Places) {
         let partition = batch.partition;
         self.metrics.add(&mut batch.tally);
-        for (input, label) in
-            [(Input::Usage, telemetry::Input::Usage), (Input::Accounts, telemetry::Input::Accounts)]
-        {
+        for (input, label) in [(Input::Usage, telemetry::Input::Usage), (Input::Accounts, telemetry::Input::Accounts)] {
             let (records, bytes) = batch.read[input.index()];
             self.metrics.read(label, records, bytes);
         }

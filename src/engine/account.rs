@@ -5,7 +5,8 @@
 
 use super::balance::Balance;
 use super::calendar::Span;
-use super::catalog::{CurrencyId, GroupId, OverflowOn, PlanId, UnitId};
+use super::catalog::{Catalog, CurrencyId, GroupId, OverflowOn, PlanId, UnitId};
+use super::catalogs::Catalogs;
 use super::identities::Identities;
 use super::input::Interval;
 use super::limits::LimitState;
@@ -133,6 +134,22 @@ pub(crate) struct Price {
 }
 
 impl Account {
+    /// From what is stored; timers are armed by it.
+    pub(crate) fn restored(
+        sequence: u64,
+        commands: Option<Box<Identities>>,
+        mut state: Option<Box<State>>,
+        catalogs: &Catalogs,
+    ) -> Account {
+        let mut due = None;
+        if let Some(state) = &mut state {
+            let catalog = catalogs.get(state.catalog as usize);
+            state.arm_all(catalog);
+            due = state.find_due(catalog);
+        }
+        Account { sequence, commands, state, due }
+    }
+
     /// Nothing was ever told or remembered of it.
     pub fn is_blank(&self) -> bool {
         self.state.is_none() && self.sequence == 0 && self.commands.is_none()
@@ -154,6 +171,11 @@ impl Account {
 }
 
 impl State {
+    /// The limits of a plan before anything counted.
+    pub fn fresh_limits(catalog: &Catalog, plan: PlanId) -> Vec<LimitState> {
+        catalog.plans[usize::from(plan)].limits.iter().map(|limit| LimitState::new(&limit.window)).collect()
+    }
+
     pub fn span(&self) -> Span {
         self.period.span
     }

@@ -9,7 +9,7 @@ use super::grants::{Grant, NEVER};
 use super::ledger::Ledger;
 use super::{Amount, Ms};
 
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Balance {
     pub unit: UnitId,
     pub debt: Amount,
@@ -59,6 +59,22 @@ impl Balance {
             exhausted: false,
             exhausted_told: false,
         }
+    }
+
+    /// From what is stored of its grants; debt and what was told are to be put in.
+    pub fn restored(unit: UnitId, mut front: Vec<Grant>, behind: Vec<Grant>) -> Balance {
+        front.sort_unstable_by_key(Grant::burn_key);
+        let mut balance = Balance { front: front.len() as u32, grants: front, ..Balance::new(unit) };
+        balance.usable = balance.grants.iter().filter(|grant| grant.group.is_none()).map(|grant| grant.remaining).sum();
+        balance.grants.extend(behind);
+        balance.held = balance.grants.iter().map(|grant| grant.remaining).sum();
+        balance.look_in_front();
+        balance.look_behind();
+        balance
+    }
+
+    pub fn is_in_front(&self, place: usize) -> bool {
+        place < self.front as usize
     }
 
     pub fn available(&self) -> Amount {

@@ -72,6 +72,11 @@ impl LimitState {
         LimitState { counter: Counter::new(window), own: None, told: false, warned: 0, timer: Ms::MAX }
     }
 
+    /// Whether it is as it was made: nothing counted, and nothing was set or told.
+    pub fn is_fresh(&self) -> bool {
+        self.counter.is_untouched() && self.own.is_none() && !self.told && self.warned == 0
+    }
+
     /// Moves the window to `now`: a warning that the use has left may be told again.
     pub fn slide(&mut self, limit: &Limit, cap: Amount, now: Ms) {
         self.counter.advance(&limit.window, now);

@@ -8,7 +8,6 @@ use super::changes::Step;
 use super::charge::{Billable, Row, Who};
 use super::effects::{Outcome, Reason, Refusal};
 use super::input::{Billing, Interval, Phase, Usage};
-use super::limits::LimitState;
 use super::lookup::find_rate;
 use super::period::Period;
 use super::subscription::plan_of;
@@ -19,7 +18,7 @@ use super::{Amount, Ms};
 impl State {
     /// An account on `plan` from `start` on, whose first period is still to be entered.
     pub fn blank(step: &Step<'_>, plan: PlanId, seats: u32, billing: Interval, start: Ms) -> State {
-        let limits = plan_of(step.catalog, plan).limits.iter().map(|limit| LimitState::new(&limit.window)).collect();
+        let limits = State::fresh_limits(step.catalog, plan);
         let period = Period {
             number: 1,
             span: Span { start, end: Some(start) },

@@ -37,7 +37,9 @@ const POLL_GAP: Duration = Duration::from_secs(1);
 pub enum Fetched {
     Records(RawBatch),
     /// The topic's end was reached; the next record will have this offset or a later one.
-    End { offset: i64 },
+    End {
+        offset: i64,
+    },
     /// What was known of the end holds no longer.
     EndUnknown,
 }
@@ -59,8 +61,15 @@ pub trait Rebalance: Send {
 #[derive(Debug)]
 pub enum Order {
     /// Read the partition from `offset`, for the epoch.
-    Start { partition: i32, epoch: u64, offset: i64, queued: Arc<AtomicUsize> },
-    Stop { partition: i32 },
+    Start {
+        partition: i32,
+        epoch: u64,
+        offset: i64,
+        queued: Arc<AtomicUsize>,
+    },
+    Stop {
+        partition: i32,
+    },
 }
 
 /// Counters that tell a consumer whether its shards keep up; one for each input.
@@ -273,12 +282,7 @@ impl<R: Route> InputConsumer<R> {
         rebalance.assigned(&numbers)
     }
 
-    fn revoke(
-        &self,
-        live: &mut BTreeMap<i32, Live>,
-        partitions: &TopicPartitionList,
-        lost: bool,
-    ) -> Result<(), Stop> {
+    fn revoke(&self, live: &mut BTreeMap<i32, Live>, partitions: &TopicPartitionList, lost: bool) -> Result<(), Stop> {
         let Some(rebalance) = &self.rebalance else { return Ok(()) };
         let numbers = numbers(partitions);
         for partition in &numbers {
@@ -297,14 +301,16 @@ impl<R: Route> InputConsumer<R> {
         refreshed: &mut Instant,
     ) -> Result<(), Stop> {
         match code {
-            RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset => self.find_out_of_range(live, text),
+            RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset => {
+                self.find_out_of_range(live, text)
+            }
             RDKafkaErrorCode::FencedInstanceId | RDKafkaErrorCode::Fenced => Err(Stop::config(format!(
                 "expected to be the only process of this kafka.instance, found it fenced ({text}): another process uses \
                  the same instance; give each its own"
             ))),
-            RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed => Err(
-                Stop::config(format!("reading {}: {code}: {text}: check the ACLs of topic and group", self.topic)),
-            ),
+            RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed => {
+                Err(Stop::config(format!("reading {}: {code}: {text}: check the ACLs of topic and group", self.topic)))
+            }
             _ if fatal => Err(Stop::broker(format!("reading {}: {code}: {text}", self.topic))),
             _ => {
                 tracing::debug!(%code, text, topic = self.topic, "the client met an error and goes on");

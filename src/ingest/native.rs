@@ -29,12 +29,23 @@ use super::raw::RawBatch;
 pub enum Event<'a> {
     Record(Record<'a>),
     /// The end of a partition as a read_committed reader sees it: the next record will have this offset or a later one.
-    End { topic: &'a str, partition: i32, offset: i64 },
+    End {
+        topic: &'a str,
+        partition: i32,
+        offset: i64,
+    },
     /// Partitions were given to this member of the group. The wrapper's `incremental_assign` must be called.
     Assign(TopicPartitionList),
     /// Partitions are taken; `lost`: they may have another owner already. `incremental_unassign` must be called.
-    Revoke { partitions: TopicPartitionList, lost: bool },
-    Error { code: RDKafkaErrorCode, fatal: bool, text: String },
+    Revoke {
+        partitions: TopicPartitionList,
+        lost: bool,
+    },
+    Error {
+        code: RDKafkaErrorCode,
+        fatal: bool,
+        text: String,
+    },
 }
 
 /// A record in the client's buffer.
@@ -360,13 +371,7 @@ unsafe fn native_headers(headers: &[(&[u8], Option<&[u8]>)]) -> *mut sys::rd_kaf
         let native = sys::rd_kafka_headers_new(headers.len());
         for (name, value) in headers {
             let (start, size) = value.map_or((ptr::null(), 0), |value| (value.as_ptr(), value.len()));
-            sys::rd_kafka_header_add(
-                native,
-                name.as_ptr().cast(),
-                name.len() as isize,
-                start.cast(),
-                size as isize,
-            );
+            sys::rd_kafka_header_add(native, name.as_ptr().cast(), name.len() as isize, start.cast(), size as isize);
         }
         native
     }

@@ -1,7 +1,148 @@
+//! How an account is stored: a head, and pages of what may be many.
+//!
+//! A page holds a fixed range of users, grants, sessions, identities or rows of totals, so that its bytes change only when
+//! something in it does. Where all pages together are small they stand in the head; else each is a part of its own, cut
+//! into chunks of at most 64 KiB. What belongs to an account is what its head counts; other parts are of the past.
+//!
+//! Every part begins with [`VERSION`]; the first chunk of a page then says how many follow. Everything else is postcard.
+//! Ids are those of the catalog that the head names by its hash. The same state gives the same bytes.
+
+mod head;
+mod pages;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use crate::engine::{Account, Catalogs};
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PartKey { pub kind: u8, pub index: u32 }
-impl PartKey { pub const HEAD: PartKey = PartKey { kind: 0, index: 0 }; }
-pub struct Part { pub key: PartKey, pub bytes: Vec<u8> }
-pub fn encode(_a: &Account, _c: &Catalogs, _o: &mut Vec<Part>) {}
-pub fn decode(_p: &[(PartKey, &[u8])], _c: &Catalogs) -> Result<Account, String> { Err(String::new()) }
+
+/// Of the stored form; raised when it changes in a way that older programs cannot read.
+const VERSION: u8 = 1;
+const PART_BYTES_MAX: usize = 60_000;
+const CHUNK_BITS: u32 = 6;
+/// Pages of this size together are kept in the head.
+const INLINE_BYTES_MAX: usize = 2_048;
+
+/// Names a part of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartKey {
+    pub kind: u8,
+    pub index: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub key: PartKey,
+    pub bytes: Vec<u8>,
+}
+
+/// Why stored parts are not an account.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    #[error(
+        "expected stored state of version {VERSION}, found {0}; run the version of meterd that wrote it, or a later one"
+    )]
+    Version(u8),
+    #[error("expected part {0:?}, found none")]
+    Missing(PartKey),
+    #[error("part {key:?} is damaged: {message}")]
+    Damaged { key: PartKey, message: String },
+    #[error("expected the catalog {0} among those stored, found none")]
+    UnknownCatalog(String),
+}
+
+impl PartKey {
+    pub const HEAD: PartKey = PartKey { kind: 0, index: 0 };
+}
+
+/// A page before it is cut, by what it holds and which one it is.
+pub(crate) type PageKey = (u8, u32);
+
+#[derive(Default)]
+pub(crate) struct Pages(BTreeMap<PageKey, Vec<u8>>);
+
+/// Appends the parts of an account: the head first, then pages in order of their keys.
+pub fn encode(account: &Account, catalogs: &Catalogs, out: &mut Vec<Part>) {
+    let mut pages = Pages::default();
+    let mut head = head::Head::of(account, catalogs, &mut pages);
+    let bytes: usize = pages.0.values().map(Vec::len).sum();
+    if bytes <= INLINE_BYTES_MAX {
+        head.inline = std::mem::take(&mut pages.0).into_iter().collect();
+    }
+    let mut bytes = vec![VERSION];
+    bytes.extend(to_bytes(&head));
+    out.push(Part { key: PartKey::HEAD, bytes });
+    for ((kind, page), bytes) in pages.0 {
+        let chunks = bytes.chunks(PART_BYTES_MAX);
+        let last = chunks.len() as u8 - 1;
+        for (place, chunk) in chunks.enumerate() {
+            let mut part = vec![VERSION];
+            if place == 0 {
+                part.push(last);
+            }
+            part.extend_from_slice(chunk);
+            out.push(Part { key: PartKey { kind, index: page << CHUNK_BITS | place as u32 }, bytes: part });
+        }
+    }
+}
+
+/// Puts an account together from its parts. Parts that its head does not count are ignored.
+pub fn decode(parts: &[(PartKey, &[u8])], catalogs: &Catalogs) -> Result<Account, DecodeError> {
+    let parts: BTreeMap<PartKey, &[u8]> = parts.iter().copied().collect();
+    let head: head::Head = from_bytes(PartKey::HEAD, part(&parts, PartKey::HEAD)?)?;
+    let stored = Stored { inline: head.inline.iter().map(|(key, bytes)| (*key, &**bytes)).collect(), parts };
+    head.account(&stored, catalogs)
+}
+
+/// What pages are read from.
+pub(crate) struct Stored<'a> {
+    inline: BTreeMap<PageKey, &'a [u8]>,
+    parts: BTreeMap<PartKey, &'a [u8]>,
+}
+
+impl Pages {
+    /// Adds a page; an empty one is none.
+    fn add<T: Serialize>(&mut self, key: PageKey, items: &[T]) {
+        if !items.is_empty() {
+            self.0.insert(key, to_bytes(items));
+        }
+    }
+}
+
+impl Stored<'_> {
+    fn page<T: DeserializeOwned>(&self, (kind, page): PageKey) -> Result<Vec<T>, DecodeError> {
+        let first = PartKey { kind, index: page << CHUNK_BITS };
+        if let Some(bytes) = self.inline.get(&(kind, page)) {
+            return from_bytes(first, bytes);
+        }
+        let bytes = part(&self.parts, first)?;
+        let Some((last, bytes)) = bytes.split_first() else {
+            return Err(DecodeError::Damaged {
+                key: first,
+                message: "expected the count of chunks, found the end".into(),
+            });
+        };
+        let mut all = bytes.to_vec();
+        for chunk in 1..=u32::from(*last) {
+            all.extend_from_slice(part(&self.parts, PartKey { kind, index: first.index | chunk })?);
+        }
+        from_bytes(first, &all)
+    }
+}
+
+fn part<'a>(parts: &BTreeMap<PartKey, &'a [u8]>, key: PartKey) -> Result<&'a [u8], DecodeError> {
+    match parts.get(&key).ok_or(DecodeError::Missing(key))?.split_first() {
+        Some((&VERSION, rest)) => Ok(rest),
+        Some((version, _)) => Err(DecodeError::Version(*version)),
+        None => Err(DecodeError::Damaged { key, message: "expected a version, found the end".into() }),
+    }
+}
+
+fn to_bytes<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
+    postcard::to_stdvec(value).expect("what is stored has lengths and no floats or maps of unknown size")
+}
+
+fn from_bytes<T: DeserializeOwned>(key: PartKey, bytes: &[u8]) -> Result<T, DecodeError> {
+    postcard::from_bytes(bytes).map_err(|error| DecodeError::Damaged { key, message: error.to_string() })
+}

@@ -130,10 +130,7 @@ mod tests {
     fn a_configuration_is_found_by_its_hash() {
         let key = configuration_key(&[7; 16]);
         let value = plain_value(b"text");
-        assert_eq!(
-            read(&key, &value).expect("reads"),
-            StateRecord::Configuration { hash: [7; 16], bytes: b"text" }
-        );
+        assert_eq!(read(&key, &value).expect("reads"), StateRecord::Configuration { hash: [7; 16], bytes: b"text" });
         assert!(read(&key[..9], &value).is_err());
     }
 }

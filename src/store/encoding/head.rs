@@ -1,0 +1,245 @@
+//! The head of an account: everything that is there once.
+
+use serde::{Deserialize, Serialize};
+
+use super::pages::{self, Buckets, MonthTables};
+use super::{DecodeError, PageKey, Pages, Stored};
+use crate::engine::account::{Account, Autopay, Pending, Price, Rare, Rule, State, Subscription, Withheld};
+use crate::engine::calendar::Span;
+use crate::engine::catalog::{OverflowOn, PlanId, UnitId};
+use crate::engine::input::Interval;
+use crate::engine::period::{Period, Sums};
+use crate::engine::totals::Totals;
+use crate::engine::users::Users;
+use crate::engine::{Amount, Catalogs, Ms};
+
+#[derive(Serialize, Deserialize)]
+pub struct Head {
+    sequence: u64,
+    commands: Buckets,
+    state: Option<StateHead>,
+    /// The pages, where they are small.
+    pub inline: Vec<(PageKey, Vec<u8>)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StateHead {
+    catalog: [u8; 16],
+    plan: PlanId,
+    billing: Interval,
+    paid_before: bool,
+    extra_usage: bool,
+    seats: u32,
+    start: Ms,
+    anchor: Ms,
+    class: Option<Box<str>>,
+    period: PeriodHead,
+    ended: Vec<PeriodHead>,
+    pool: Amount,
+    balances: Vec<BalanceHead>,
+    grants_issued: u64,
+    grant_pages: Vec<u32>,
+    limits: u32,
+    users: u32,
+    seats_epoch: u32,
+    appeared: u32,
+    denied_epoch: u32,
+    subscription: Subscription,
+    months: Vec<MonthTables>,
+    bulk: Amount,
+    rare: Option<RareHead>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PeriodHead {
+    number: u32,
+    span: Span,
+    price: Option<Price>,
+    priced: bool,
+    prorations: Amount,
+    recorded: bool,
+    sums: Option<Box<Sums>>,
+}
+
+/// A balance without its grants.
+#[derive(Serialize, Deserialize)]
+pub struct BalanceHead {
+    pub unit: UnitId,
+    pub debt: Amount,
+    pub low_told: u32,
+    pub exhausted: bool,
+    pub exhausted_told: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RareHead {
+    pending: Option<Pending>,
+    grace_until: Option<Ms>,
+    withheld: Option<Withheld>,
+    autopay: Option<Autopay>,
+    /// Limits by their place in the plan; `None` is the balance.
+    overflow: Vec<Option<u16>>,
+    denied: Vec<Rule>,
+    sessions: Buckets,
+    closed: Buckets,
+}
+
+impl Head {
+    pub fn of(account: &Account, catalogs: &Catalogs, pages: &mut Pages) -> Head {
+        let commands = account.commands.as_ref().map_or(0, |commands| pages::put_identities(commands, pages));
+        let state = account.state.as_ref().map(|state| StateHead::of(state, catalogs, pages));
+        Head { sequence: account.sequence, commands, state, inline: Vec::new() }
+    }
+
+    pub fn account(&self, stored: &Stored<'_>, catalogs: &Catalogs) -> Result<Account, DecodeError> {
+        let commands = pages::identities(self.commands, stored)?;
+        let state = self.state.as_ref().map(|state| state.restore(stored, catalogs)).transpose()?;
+        Ok(Account::restored(self.sequence, commands, state, catalogs))
+    }
+}
+
+impl StateHead {
+    fn of(state: &State, catalogs: &Catalogs, pages: &mut Pages) -> StateHead {
+        let limits = state.limits.iter().all(|limit| limit.is_fresh());
+        if !limits {
+            pages.add((pages::LIMITS, 0), &state.limits);
+        }
+        let balances = state.balances.iter().map(|balance| BalanceHead {
+            unit: balance.unit,
+            debt: balance.debt,
+            low_told: balance.low_told,
+            exhausted: balance.exhausted,
+            exhausted_told: balance.exhausted_told,
+        });
+        let users = &state.users;
+        StateHead {
+            catalog: catalogs.get(state.catalog as usize).hash,
+            plan: state.plan,
+            billing: state.billing,
+            paid_before: state.paid_before,
+            extra_usage: state.extra_usage,
+            seats: state.seats,
+            start: state.start,
+            anchor: state.anchor,
+            class: state.class.clone(),
+            period: PeriodHead::of(&state.period, pages),
+            ended: state.ended.iter().map(|period| PeriodHead::of(period, pages)).collect(),
+            pool: state.pool,
+            balances: balances.collect(),
+            grants_issued: state.grants_issued,
+            grant_pages: pages::put_grants(&state.balances, pages),
+            limits: if limits { 0 } else { state.limits.len() as u32 },
+            users: pages::put_users(users, pages),
+            seats_epoch: users.seats_epoch,
+            appeared: users.appeared,
+            denied_epoch: users.denied_epoch,
+            subscription: state.subscription.clone(),
+            months: pages::put_totals(&state.totals, pages),
+            bulk: state.bulk,
+            rare: state.rare.as_ref().map(|rare| RareHead::of(rare, pages)),
+        }
+    }
+
+    fn restore(&self, stored: &Stored<'_>, catalogs: &Catalogs) -> Result<Box<State>, DecodeError> {
+        let catalog = catalogs.by_hash(&self.catalog).ok_or_else(|| {
+            let name = self.catalog.iter().map(|byte| format!("{byte:02x}")).collect();
+            DecodeError::UnknownCatalog(name)
+        })?;
+        let mut users = Users::default();
+        (users.seats_epoch, users.appeared, users.denied_epoch) = (self.seats_epoch, self.appeared, self.denied_epoch);
+        pages::users(self.users, stored, &mut users)?;
+        let limits = match self.limits {
+            0 => State::fresh_limits(catalogs.get(catalog), self.plan),
+            _ => stored.page((pages::LIMITS, 0))?,
+        };
+        Ok(Box::new(State {
+            catalog: catalog as u32,
+            plan: self.plan,
+            billing: self.billing,
+            paid_before: self.paid_before,
+            extra_usage: self.extra_usage,
+            seats: self.seats,
+            start: self.start,
+            anchor: self.anchor,
+            class: self.class.clone(),
+            period: self.period.restore(stored)?,
+            ended: self.ended.iter().map(|period| period.restore(stored)).collect::<Result<_, _>>()?,
+            pool: self.pool,
+            balances: pages::balances(&self.balances, &self.grant_pages, stored)?,
+            grants_issued: self.grants_issued,
+            limits,
+            users,
+            windows: Default::default(),
+            subscription: self.subscription.clone(),
+            totals: pages::totals(&self.months, stored)?,
+            bulk: self.bulk,
+            rare: self.rare.as_ref().map(|rare| rare.restore(stored)).transpose()?,
+        }))
+    }
+}
+
+impl PeriodHead {
+    fn of(period: &Period, pages: &mut Pages) -> PeriodHead {
+        let rows: Vec<_> = period.recorded.months().iter().flat_map(|month| month.rows()).collect();
+        pages.add((pages::PERIODS, period.number), &rows);
+        PeriodHead {
+            number: period.number,
+            span: period.span,
+            price: period.price,
+            priced: period.priced,
+            prorations: period.prorations,
+            recorded: !rows.is_empty(),
+            sums: period.sums.clone(),
+        }
+    }
+
+    fn restore(&self, stored: &Stored<'_>) -> Result<Period, DecodeError> {
+        let mut recorded = Totals::default();
+        if self.recorded {
+            for row in stored.page((pages::PERIODS, self.number))? {
+                recorded.restore(crate::engine::period::WHOLE, row);
+            }
+        }
+        Ok(Period {
+            number: self.number,
+            span: self.span,
+            price: self.price,
+            priced: self.priced,
+            prorations: self.prorations,
+            recorded,
+            sums: self.sums.clone(),
+        })
+    }
+}
+
+impl RareHead {
+    fn of(rare: &Rare, pages: &mut Pages) -> RareHead {
+        let place = |on: &OverflowOn| match on {
+            OverflowOn::Limit(limit) => Some(*limit),
+            OverflowOn::Balance => None,
+        };
+        RareHead {
+            pending: rare.pending.clone(),
+            grace_until: rare.grace_until,
+            withheld: rare.withheld,
+            autopay: rare.autopay.clone(),
+            overflow: rare.overflow.iter().map(place).collect(),
+            denied: rare.denied.clone(),
+            sessions: pages::put_sessions(&rare.sessions, pages),
+            closed: pages::put_closed(&rare.sessions, pages),
+        }
+    }
+
+    fn restore(&self, stored: &Stored<'_>) -> Result<Box<Rare>, DecodeError> {
+        let on = |place: &Option<u16>| place.map_or(OverflowOn::Balance, OverflowOn::Limit);
+        Ok(Box::new(Rare {
+            pending: self.pending.clone(),
+            grace_until: self.grace_until,
+            withheld: self.withheld,
+            autopay: self.autopay.clone(),
+            overflow: self.overflow.iter().map(on).collect(),
+            denied: self.denied.clone(),
+            sessions: pages::sessions(self.sessions, self.closed, stored)?,
+        }))
+    }
+}
