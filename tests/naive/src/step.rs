@@ -57,7 +57,7 @@ impl Step {
             for key in account.keys(limit) {
                 let cap = limits::cap(account, catalog, plan, index, &key);
                 // A sliding window may have fallen under a warning since the last input.
-                if let Some(counter) = account.limits[index].counters.get_mut(&key) {
+                if let Some(counter) = account.limits[index].counters.get_mut(&key).filter(|c| !c.warned.is_empty()) {
                     let used = limits::used(limit, counter, clock);
                     for (text, share) in &limit.warn {
                         if cap > 0 && num::exact(used) < num::exact(cap) * share {

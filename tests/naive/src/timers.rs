@@ -26,7 +26,8 @@ pub fn next(c: &Catalog, account: &Account) -> Option<Ms> {
     }
     for (index, limit) in plan.limits.iter().enumerate() {
         for (key, counter) in &account.limits[index].counters {
-            let cap = limits::cap(account, c, plan, index, key);
+            // Only a sliding window that was told looks at its cap.
+            let cap = if counter.told { limits::cap(account, c, plan, index, key) } else { 0 };
             due.extend(limits::due(limit, counter, cap, account.clock));
         }
     }
