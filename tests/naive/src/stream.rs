@@ -386,6 +386,24 @@ impl Stream<'_> {
             if !keyed || self.chance(30) {
                 headers.push(field("ce_subject", quoted(&record.account)));
             }
+            if self.chance(self.noise / 2) {
+                let (name, value) = *pick(
+                    &mut self.r,
+                    &[
+                        ("ce_specversion", "\"0.3\""),
+                        ("ce_id", "\"\""),
+                        ("ce_type", "\"\""),
+                        ("content-type", "\"text/plain\""),
+                        ("ce_time", "\"yesterday\""),
+                        ("ce_subject", "\"someone\""),
+                        ("ce_other", "\"x\""),
+                        ("content-type", "\"application/cloudevents-batch+json\""),
+                        ("content-type", "\"application/problem+json\""),
+                    ],
+                );
+                headers.retain(|h| h.0 != name);
+                headers.push(field(name, value));
+            }
             line.push(field("headers", object(&headers)));
             let value = if record.data.is_empty() && self.chance(50) { "\"\"".into() } else { self.raw(data) };
             line.push(field("value", value));
@@ -411,6 +429,33 @@ impl Stream<'_> {
         }
         if !record.data.is_empty() || self.chance(50) {
             event.push(field("data", data));
+        }
+        if self.chance(self.noise / 2) {
+            let (name, value) = *pick(
+                &mut self.r,
+                &[
+                    ("specversion", "1.0"),
+                    ("specversion", "\"1.1\""),
+                    ("id", "null"),
+                    ("source", "\"\""),
+                    ("type", "3"),
+                    ("time", "7"),
+                    ("subject", "[]"),
+                    ("subject", "\"someone\""),
+                    ("time", "null"),
+                    ("subject", "null"),
+                    ("datacontenttype", "\"text/plain\""),
+                    ("datacontenttype", "\"application/json\""),
+                    ("data_base64", "\"e30=\""),
+                    ("data_base64", "null"),
+                    ("data", "[1]"),
+                    ("data", "\"x\""),
+                    ("data", "null"),
+                    ("data", "{}"),
+                ],
+            );
+            event.retain(|f| f.0 != name);
+            event.push(field(name, value));
         }
         if self.chance(8) {
             line.push(field("headers", "{\"content-type\":\"Application/CloudEvents+json; charset=UTF-8\"}"));
