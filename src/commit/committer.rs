@@ -32,8 +32,8 @@ use crate::telemetry::Metrics;
 
 /// How long the coordinator may take for one call before its outcome counts as unknown.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
-/// Aborts in a row before the daemon gives up.
-const ATTEMPTS_MAX: u32 = 60;
+/// How long a transaction may fail to commit before the daemon gives up: brokers are restarted one after the other.
+const TRY_FOR: Duration = Duration::from_secs(300);
 /// Fenced this often within a minute: another process uses the transactional id.
 const FENCED_MAX: usize = 3;
 
@@ -48,7 +48,15 @@ pub trait Committed: Send {
     /// The batch's epoch is over: it was not and will not be committed.
     fn dropped(&mut self, batch: Batch);
     /// The last record in a partition's journal, read after its open transactions ended.
-    fn last_journaled(&mut self, partition: i32) -> Result<Option<(u64, u128)>, Stop>;
+    fn last_journaled(&mut self, partition: i32) -> Result<Option<Journaled>, Stop>;
+}
+
+/// The last record of a journal, and where its transaction's records end.
+#[derive(Clone, Copy, Debug)]
+pub struct Journaled {
+    pub sequence: u64,
+    pub attempt: u128,
+    pub places: Places,
 }
 
 /// Where a batch's records came to stand.
@@ -106,7 +114,11 @@ impl<M: Membership, C: Committed> Committer<M, C> {
 
     /// Brings the batches to a known outcome: committed, or dropped because their epoch ended.
     fn commit(&mut self, mut batches: Vec<Batch>) -> Result<(), Stop> {
-        for attempt in 0..ATTEMPTS_MAX {
+        let begun_trying = Instant::now();
+        for attempt in 0u32.. {
+            if attempt > 0 && begun_trying.elapsed() > TRY_FOR {
+                break;
+            }
             self.drop_dead(&mut batches);
             if batches.is_empty() {
                 return Ok(());
@@ -132,16 +144,19 @@ impl<M: Membership, C: Committed> Committer<M, C> {
             }
             match self.settle(fault, &mut batches)? {
                 Settled::NotCommitted => {}
-                Settled::Committed => {
-                    self.finish(batches, &[]);
+                Settled::Committed(places) => {
+                    for (batch, places) in batches.into_iter().zip(places) {
+                        self.sink.committed(batch, places);
+                    }
                     return Ok(());
                 }
             }
             std::thread::sleep(Duration::from_millis(20u64 << attempt.min(6)));
         }
         Err(Stop::broker(format!(
-            "expected a transaction to commit, found it aborted {ATTEMPTS_MAX} times in a row: look at the brokers' \
-             logs, then start meterd again; nothing is lost"
+            "expected a transaction to commit, found it failing for {} s: look at the brokers' logs, then start meterd \
+             again; nothing is lost",
+            TRY_FOR.as_secs()
         )))
     }
 
@@ -169,27 +184,27 @@ impl<M: Membership, C: Committed> Committer<M, C> {
         self.producer = None;
         self.open()?;
         self.drop_dead(batches);
-        let mut committed = 0;
+        let mut places = Vec::new();
         for batch in batches.iter() {
             let last = self.sink.last_journaled(batch.partition)?;
             let (sequence, attempt) = (batch.record.sequence, batch.record.attempt);
             match last {
-                Some((found, by)) if found == sequence && by == attempt => committed += 1,
-                Some((found, _)) if found + 1 == sequence => {}
+                Some(found) if found.sequence == sequence && found.attempt == attempt => places.push(found.places),
+                Some(found) if found.sequence + 1 == sequence => {}
                 None if sequence == 1 => {}
                 found => {
                     return Err(Stop::data(format!(
                         "expected the journal of partition {} to end with batch {} or {sequence} of this attempt, found \
-                         {found:?} (sequence, attempt): another process writes to it; stop one of them",
+                         {found:?}: another process writes to it; stop one of them",
                         batch.partition,
                         sequence - 1
                     )));
                 }
             }
         }
-        match committed {
+        match places.len() {
             0 => Ok(Settled::NotCommitted),
-            all if all == batches.len() => Ok(Settled::Committed),
+            all if all == batches.len() => Ok(Settled::Committed(places)),
             some => Err(Stop::data(format!(
                 "expected a transaction to be committed as a whole, found {some} of {} partitions in the journal",
                 batches.len()
@@ -340,7 +355,8 @@ impl<M: Membership, C: Committed> Committer<M, C> {
 }
 
 enum Settled {
-    Committed,
+    /// Where each batch's records stand, in order.
+    Committed(Vec<Places>),
     NotCommitted,
 }
 

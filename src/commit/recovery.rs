@@ -15,6 +15,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 
+use super::committer::{Journaled, Places};
 use super::configuration::{FoldConfiguration, first_16};
 use super::journal::{Genesis, JournalRecord, Position};
 use super::marks::Marks;
@@ -160,13 +161,19 @@ impl Recovery {
         }
     }
 
-    /// The sequence and attempt of the journal's last record.
-    pub fn last_journaled(&self, partition: i32) -> Result<Option<(u64, u128)>, Stop> {
+    /// The journal's last record, once no transaction is pending.
+    pub fn last_journaled(&self, partition: i32) -> Result<Option<Journaled>, Stop> {
         let topics = [self.topics.accounts.as_str(), self.topics.usage.as_str()];
         self.reader.stable_offsets(topics, partition)?;
         let (low, high) = self.reader.watermarks(&self.topics.journal, partition)?;
+        // Only the owner writes state, and its transaction has ended: everything of it is before this.
+        let (_, state_end) = self.reader.watermarks(&self.topics.state, partition)?;
         let last = self.last_record(partition, low, high)?;
-        Ok(last.map(|(_, record)| (record.sequence, record.attempt)))
+        Ok(last.map(|(offset, record)| Journaled {
+            sequence: record.sequence,
+            attempt: record.attempt,
+            places: Places { journal_offset: offset, broker_time: None, state_end: Some(state_end) },
+        }))
     }
 
     fn decode(&self, partition: i32, offset: i64, bytes: &[u8]) -> Result<JournalRecord, Stop> {

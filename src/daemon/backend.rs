@@ -3,12 +3,15 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 
+use rdkafka::consumer::BaseConsumer;
 use tokio::sync::broadcast;
 
 use super::group::Shards;
 use super::message::ToShard;
 use super::shard::Board;
 use crate::commit::ownership::Ownership;
+use crate::ingest::consumer::Context;
+use crate::ingest::native::GroupMetadata;
 use crate::ingest::partition::{Partitioner, place};
 use crate::query::{Ask, Backend, Health, HealthCheck, NoticeLine, PartitionStatus, Query, Reply};
 use crate::telemetry::Metrics;
@@ -20,8 +23,8 @@ pub struct DaemonBackend {
     pub partitioner: Partitioner,
     pub partitions: i32,
     pub feed: broadcast::Sender<Arc<NoticeLine>>,
-    /// The group has given partitions, or none, at least once.
-    pub joined: Arc<AtomicBool>,
+    /// The group's consumer: it has joined once it has a generation, with partitions or without.
+    pub member: Arc<BaseConsumer<Context>>,
     pub stopping: Arc<AtomicBool>,
     pub metrics: Arc<Metrics>,
 }
@@ -56,7 +59,7 @@ impl Backend for DaemonBackend {
 
     fn health(&self) -> Health {
         let partitions = self.partitions();
-        let joined = self.joined.load(Ordering::Acquire);
+        let joined = GroupMetadata::of(&self.member).is_some_and(|metadata| metadata.generation() >= 0);
         let waiting: Vec<String> = partitions
             .iter()
             .filter(|status| status.state != "live")

@@ -2,7 +2,6 @@
 //! only changes epochs and hands on; recovery runs elsewhere.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
@@ -33,8 +32,6 @@ pub struct Group {
     pub accounts: Orders,
     pub store: Sender<ToStore>,
     pub metrics: Arc<Metrics>,
-    /// Set once the group has answered.
-    pub joined: Arc<AtomicBool>,
 }
 
 /// The shards; a partition belongs to one of them.
@@ -80,7 +77,6 @@ impl Group {
 impl Rebalance for Group {
     fn assigned(&self, partitions: &[i32]) -> Result<(), Stop> {
         self.metrics.rebalanced();
-        self.joined.store(true, Ordering::Release);
         for &partition in partitions {
             if partition >= self.partitions {
                 return Err(Stop::config(format!(

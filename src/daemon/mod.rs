@@ -146,7 +146,6 @@ impl Parts {
         let board = shard::Board::default();
         let known_ends = Arc::new(Mutex::default());
         let needed = sink::Needed::default();
-        let joined = Arc::new(AtomicBool::new(false));
         let (feed, _) = broadcast::channel::<Arc<NoticeLine>>(FEED);
         let mut threads = Threads::default();
 
@@ -245,6 +244,7 @@ impl Parts {
             self.trim(&stop, needed)?;
         }
 
+        let member = Arc::clone(&group_consumer);
         let group = Group {
             ownership: Arc::clone(&ownership),
             partitions: self.found.partitions,
@@ -253,7 +253,6 @@ impl Parts {
             accounts: accounts_orders,
             store: to_store.clone(),
             metrics: Arc::clone(&self.metrics),
-            joined: Arc::clone(&joined),
         };
         let topics = &self.config.kafka.topics;
         group_consumer
@@ -267,6 +266,7 @@ impl Parts {
             backlog: Arc::clone(&backlog[Input::Usage.index()]),
             route: ToShards(shards.clone()),
             rebalance: Some(Box::new(group)),
+            ownership: Arc::clone(&ownership),
             stopping: Arc::clone(&stopping),
         };
         let accounts = InputConsumer {
@@ -277,6 +277,7 @@ impl Parts {
             backlog: Arc::clone(&backlog[Input::Accounts.index()]),
             route: ToShards(shards.clone()),
             rebalance: None,
+            ownership: Arc::clone(&ownership),
             stopping: Arc::clone(&stopping),
         };
         threads.consumers.push(spawn("usage", &stop, move || usage.run())?);
@@ -289,7 +290,7 @@ impl Parts {
             partitioner: self.config.partitioner,
             partitions: self.found.partitions,
             feed,
-            joined,
+            member,
             stopping: Arc::clone(&stopping),
             metrics: Arc::clone(&self.metrics),
         });

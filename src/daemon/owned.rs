@@ -25,7 +25,7 @@ use crate::engine::{self, Ms};
 use crate::ingest::consumer::{Backlog, Fetched};
 use crate::ingest::merge::{self, Next, Side};
 use crate::ingest::raw::{Input, RawBatch};
-use crate::shard::{Cursor, Gate, Partition, StateWrites};
+use crate::shard::{Gate, Partition, StateWrites};
 use crate::store::record;
 
 /// Inputs folded before other partitions and messages are looked at.

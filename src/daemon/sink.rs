@@ -13,7 +13,7 @@ use super::message::{Outcome, ToShard};
 use super::store_writer::ToStore;
 use crate::commit::Stop;
 use crate::commit::batch::Batch;
-use crate::commit::committer::{Committed, Membership, Places};
+use crate::commit::committer::{Committed, Journaled, Membership, Places};
 use crate::commit::recovery::Recovery;
 use crate::ingest::consumer::Context;
 use crate::ingest::native::GroupMetadata;
@@ -64,7 +64,7 @@ impl Committed for Sink {
         self.shards.send(partition, ToShard::Dropped { partition, epoch });
     }
 
-    fn last_journaled(&mut self, partition: i32) -> Result<Option<(u64, u128)>, Stop> {
+    fn last_journaled(&mut self, partition: i32) -> Result<Option<Journaled>, Stop> {
         self.recovery.last_journaled(partition)
     }
 }

@@ -20,6 +20,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::native::{Event, Events};
 use super::raw::{Input, RawBatch};
 use crate::commit::Stop;
+use crate::commit::ownership::Ownership;
 
 /// Bytes waiting in all shards for one input, above which its consumer waits.
 const QUEUED_SOFT: usize = 32 << 20;
@@ -90,6 +91,7 @@ pub struct InputConsumer<R: Route> {
     pub route: R,
     /// Of the group's consumer.
     pub rebalance: Option<Box<dyn Rebalance>>,
+    pub ownership: Arc<Ownership>,
     pub stopping: Arc<AtomicBool>,
 }
 
@@ -232,9 +234,18 @@ impl<R: Route> InputConsumer<R> {
     fn obey(&self, live: &mut BTreeMap<i32, Live>, order: Order) -> Result<(), Stop> {
         match order {
             Order::Start { partition, epoch, offset, queued } => {
+                let held = || self.ownership.holds(partition, epoch);
+                if !held() {
+                    return Ok(());
+                }
                 if self.rebalance.is_some() {
-                    self.seek(partition, offset)?;
+                    if !self.seek(partition, offset, &held)? {
+                        return Ok(());
+                    }
                 } else {
+                    if live.remove(&partition).is_some() {
+                        self.unassign(partition)?;
+                    }
                     let mut list = TopicPartitionList::new();
                     list.add_partition_offset(&self.topic, partition, Offset::Offset(offset))
                         .and_then(|()| self.consumer.incremental_assign(&list))
@@ -245,26 +256,32 @@ impl<R: Route> InputConsumer<R> {
             }
             Order::Stop { partition } => {
                 if live.remove(&partition).is_some() && self.rebalance.is_none() {
-                    self.consumer
-                        .incremental_unassign(&self.list(&[partition]))
-                        .map_err(|error| self.client_fault("unassign", &error))?;
+                    self.unassign(partition)?;
                 }
             }
         }
         Ok(())
     }
 
+    fn unassign(&self, partition: i32) -> Result<(), Stop> {
+        let list = self.list(&[partition]);
+        self.consumer.incremental_unassign(&list).map_err(|error| self.client_fault("unassign", &error))
+    }
+
     /// Goes to the offset and lets records flow. A partition that was assigned a moment ago is not ready to seek yet.
-    fn seek(&self, partition: i32, offset: i64) -> Result<(), Stop> {
+    /// False: it was taken meanwhile.
+    fn seek(&self, partition: i32, offset: i64, held: &dyn Fn() -> bool) -> Result<bool, Stop> {
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
             match self.consumer.seek(&self.topic, partition, Offset::Offset(offset), Duration::from_secs(5)) {
                 Ok(()) => break,
+                Err(_) if !held() => return Ok(false),
                 Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
                 Err(error) => return Err(self.client_fault("seek", &error)),
             }
         }
-        self.consumer.resume(&self.list(&[partition])).map_err(|error| self.client_fault("resume", &error))
+        self.consumer.resume(&self.list(&[partition])).map_err(|error| self.client_fault("resume", &error))?;
+        Ok(true)
     }
 
     fn assign(&self, partitions: &TopicPartitionList) -> Result<(), Stop> {
