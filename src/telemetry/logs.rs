@@ -33,7 +33,12 @@ pub enum LogsError {
 /// Starts the logs of the process by `METERD_LOG` (a level, or levels by target; `info` unless set) and
 /// `METERD_LOG_FORMAT` (`text` unless set). A second call changes nothing.
 pub fn start() -> Result<(), LogsError> {
-    let level = std::env::var("METERD_LOG").unwrap_or_else(|_| "info".into());
+    start_at("info")
+}
+
+/// Like [`start`], with another level where `METERD_LOG` is not set.
+pub fn start_at(level: &str) -> Result<(), LogsError> {
+    let level = std::env::var("METERD_LOG").unwrap_or_else(|_| level.into());
     let format = Format::parse(&std::env::var("METERD_LOG_FORMAT").unwrap_or_default())?;
     let filter = EnvFilter::try_new(&level)
         .map_err(|problem| LogsError::Level { value: level, problem: problem.to_string() })?;
