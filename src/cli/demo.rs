@@ -18,6 +18,7 @@ use rdkafka::mocking::MockCluster;
 use serde_json::Value;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::run::failure;
 use super::{Failure, Globals, Output, Verdict, complain, notice_text, print};
 use crate::config::{self, Config};
 use crate::daemon::{self, Daemon, Options};
@@ -57,7 +58,7 @@ pub fn run(arguments: Arguments, globals: &Globals) -> Result<Verdict, Failure> 
     }
     let brokers = config.kafka.brokers.clone();
     let topics = topics.clone();
-    let daemon = daemon::start(config, Options { mock: true }).map_err(Failure::from)?;
+    let daemon = daemon::start(config, Options { mock: true }).map_err(failure)?;
     if globals.output == Output::Text {
         introduce(&daemon, arguments.rate)?;
     }
@@ -109,7 +110,7 @@ fn follow(daemon: &Daemon, time: Option<Duration>, output: Output) -> Result<(),
                 caught = &mut interrupted => return caught,
                 _ = look.tick() => {
                     if let Ok(stop) = daemon.stops().try_recv() {
-                        return Err(Failure::from(stop));
+                        return Err(failure(stop));
                     }
                 }
                 heard = notices.recv() => match heard {

@@ -18,9 +18,11 @@ mod account;
 mod bench;
 mod completions;
 pub mod config_template;
+mod demo;
 mod explain;
 mod init;
 mod man;
+mod notice_text;
 pub mod run;
 pub mod schema;
 mod validate;
@@ -67,6 +69,7 @@ pub enum Output {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     Run(run::Arguments),
+    Demo(demo::Arguments),
     Init(init::Arguments),
     Validate(validate::Arguments),
     Explain(explain::Arguments),
@@ -91,6 +94,7 @@ fn run(verb: Verb, globals: &Globals) -> Result<Verdict, Failure> {
     }
     match verb {
         Verb::Run(arguments) => run::run(arguments, globals),
+        Verb::Demo(arguments) => demo::run(arguments, globals),
         Verb::Init(arguments) => init::run(arguments, globals),
         Verb::Validate(arguments) => validate::run(arguments, globals),
         Verb::Explain(arguments) => explain::run(arguments, globals),
