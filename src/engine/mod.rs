@@ -43,9 +43,11 @@ pub use account::Account;
 pub use amount::{Amount, Factor};
 pub use catalog::Catalog;
 pub use catalogs::Catalogs;
+pub(crate) use changes::ACCOUNT;
 pub use effects::{Body, Cause, Effects, Notice, Outcome, Reason, Rejection, Timer};
 pub use input::{Change, Command, Usage};
 pub use step::{Engine, Moment};
+pub(crate) use timers::as_of;
 
 /// Milliseconds since 1970-01-01T00:00:00Z, UTC.
 pub type Ms = i64;

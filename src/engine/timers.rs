@@ -3,6 +3,7 @@
 //! All timers due at one instant act as one input. They fire in the order of their kinds, and again until none is due, as
 //! one may arm another for an instant that has passed; then limits and balances are evaluated once.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -40,6 +41,16 @@ pub(crate) fn fire_due(
         changes.emit(&mut account.sequence, Some(plan), now, Cause::Timer(first), fx);
         account.due = state.find_due(catalogs.current());
     }
+}
+
+/// The account as its timers would have made it by `clock`. Nothing is told.
+pub(crate) fn as_of<'a>(account: &'a Account, catalogs: &Catalogs, clock: Ms) -> Cow<'a, Account> {
+    if !account.due.is_some_and(|due| due <= clock) {
+        return Cow::Borrowed(account);
+    }
+    let mut account = account.clone();
+    fire_due(&mut account, catalogs, &mut Changes::default(), (Ms::MIN, clock), &mut Effects::default());
+    Cow::Owned(account)
 }
 
 impl State {

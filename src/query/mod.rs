@@ -6,11 +6,13 @@
 
 mod accounts;
 mod assets;
+pub mod check;
 mod feed;
 pub mod http;
 mod problem;
 mod rate_limit;
 mod status;
+pub mod view;
 
 use std::sync::Arc;
 
