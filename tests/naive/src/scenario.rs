@@ -89,7 +89,7 @@ impl Run {
             Some(v) => to_json(v, false).as_str().unwrap_or_default().to_owned(),
             None => default.to_owned(),
         };
-        let data = t.get("data").map_or(json!({}), |d| to_json(d, topic == Topic::Accounts));
+        let data = t.get("data").map_or(json!({}), |d| to_json(d, true));
         let event = json!({
             "specversion": "1.0", "id": text("id", &id), "source": text("source", "test"), "type": text("type", "use"),
             "subject": text("account", ""), "time": text("time", &time::text(self.clock)), "data": data,
