@@ -25,6 +25,8 @@ mod man;
 mod notice_text;
 pub mod run;
 pub mod schema;
+mod simulate;
+mod test;
 mod validate;
 mod version;
 
@@ -73,6 +75,8 @@ pub enum Verb {
     Init(init::Arguments),
     Validate(validate::Arguments),
     Explain(explain::Arguments),
+    Simulate(simulate::Arguments),
+    Test(test::Arguments),
     Bench(bench::Arguments),
     Schema(schema::Arguments),
     Account(account::Arguments),
@@ -98,6 +102,8 @@ fn run(verb: Verb, globals: &Globals) -> Result<Verdict, Failure> {
         Verb::Init(arguments) => init::run(arguments, globals),
         Verb::Validate(arguments) => validate::run(arguments, globals),
         Verb::Explain(arguments) => explain::run(arguments, globals),
+        Verb::Simulate(arguments) => simulate::run(arguments, globals),
+        Verb::Test(arguments) => test::run(arguments, globals),
         Verb::Bench(arguments) => bench::run(arguments, globals),
         Verb::Schema(arguments) => schema::run(arguments),
         Verb::Account(arguments) => account::run(arguments, globals),

@@ -1,0 +1,184 @@
+//! One partition, its inputs given one by one.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::line::Topic;
+use crate::engine::effects::{Reason, Refusal};
+use crate::engine::{Catalog, Catalogs, Ms, Notice, Outcome};
+use crate::ingest::decode::Raw;
+use crate::ingest::partition::Partitioner;
+use crate::shard::{Gate, IdentityKey, Partition, Rules, Sink};
+use crate::wire::notice::{CauseInput, Envelope, write_notice};
+
+/// Of a record's value, as in the daemon's default config.
+const RECORD_BYTES_MAX: usize = 65_536;
+/// The source of notices.
+const SOURCE: &str = "meterd/simulate";
+/// How often what only the daemon needs is let go.
+const INPUTS_BETWEEN_RELEASES: u64 = 4_096;
+
+/// Receives what a run gives, in order.
+pub trait Listener {
+    /// A notice as the JSON of a record in `meter.events`.
+    fn notice(&mut self, json: &[u8]);
+    fn quarantined(&mut self, quarantined: &Quarantined<'_>);
+}
+
+#[derive(Debug, Serialize)]
+pub struct Quarantined<'a> {
+    pub topic: &'static str,
+    pub offset: i64,
+    pub reason: &'static str,
+    pub message: &'a str,
+}
+
+pub struct Run {
+    partition: Partition,
+    gate: Gate,
+    inputs: u64,
+    /// Of usage, of accounts.
+    next_offset: [i64; 2],
+    quiet: bool,
+    json: Vec<u8>,
+    counts: Counts,
+}
+
+/// What became of the inputs.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    pub applied: u64,
+    pub duplicate: u64,
+    pub failed: u64,
+    pub commands: u64,
+    pub rejected: u64,
+    /// By place in [`Reason::ALL`].
+    pub quarantined: [u64; Reason::ALL.len()],
+    pub notices: u64,
+}
+
+impl Run {
+    /// `quiet`: notices are counted only.
+    pub fn new(catalog: Arc<Catalog>, quiet: bool) -> Run {
+        let rules =
+            Rules { record_bytes_max: RECORD_BYTES_MAX, partitioner: Partitioner::Any, partition: 0, partitions: 1 };
+        Run {
+            partition: Partition::new(Catalogs::new(catalog), rules, IdentityKey::default()),
+            gate: Gate::Live,
+            inputs: 0,
+            next_offset: [0, 0],
+            quiet,
+            json: Vec::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Moves the clock, if it is before `at`, and fires what is due.
+    pub fn pass_time(&mut self, at: Ms, listener: &mut impl Listener) {
+        self.partition.pass_time(at);
+        let mut told = Told { cause: None, quiet: self.quiet, json: &mut self.json, count: 0, listener };
+        self.partition.fire_due(&self.gate, usize::MAX, &mut told);
+        self.counts.notices += told.count;
+    }
+
+    /// Folds an input at its Kafka timestamp. Gives why it was quarantined, if it was.
+    pub fn fold(&mut self, topic: Topic, raw: &Raw<'_>, listener: &mut impl Listener) -> Option<Refusal> {
+        self.pass_time(raw.timestamp, listener);
+        let next = &mut self.next_offset[topic as usize];
+        let offset = *next;
+        *next += 1;
+        let cause = Some((topic, offset));
+        let mut told = Told { cause, quiet: self.quiet, json: &mut self.json, count: 0, listener };
+        let outcome = match topic {
+            Topic::Usage => self.partition.usage(raw, raw.timestamp, &self.gate, &mut told),
+            Topic::Accounts => self.partition.command(raw, raw.timestamp, &self.gate, &mut told),
+        };
+        self.counts.notices += told.count;
+        self.inputs += 1;
+        if self.inputs % INPUTS_BETWEEN_RELEASES == 0 {
+            self.partition.take_accepted();
+        }
+        match (outcome, topic) {
+            (Outcome::Applied, Topic::Usage) => self.counts.applied += 1,
+            (Outcome::Applied, Topic::Accounts) => self.counts.commands += 1,
+            (Outcome::Failed, _) => self.counts.failed += 1,
+            (Outcome::Duplicate, _) => self.counts.duplicate += 1,
+            (Outcome::Rejected(_), _) => self.counts.rejected += 1,
+            (Outcome::Refused(refusal), _) => {
+                self.counts.quarantined[refusal.reason as usize] += 1;
+                listener.quarantined(&Quarantined {
+                    topic: topic.short_name(),
+                    offset,
+                    reason: refusal.reason.name(),
+                    message: &refusal.message,
+                });
+                return Some(refusal);
+            }
+        }
+        None
+    }
+
+    /// Inputs taken.
+    pub fn inputs(&self) -> u64 {
+        self.inputs
+    }
+
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// An account as it is at the clock, if it exists.
+    pub fn account(&self, id: &str) -> Option<serde_json::Value> {
+        self.partition.find(id).filter(|account| account.exists())?;
+        Some(serde_json::json!({ "account": id }))
+    }
+
+    /// The ids of the accounts that exist, by bytes.
+    pub fn account_ids(&self) -> Vec<&str> {
+        let held = self.partition.accounts().iter().filter(|held| held.account.exists());
+        let mut ids: Vec<&str> = held.map(|held| &*held.id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Inputs whose changes broke conservation since this was last asked: a bug if there are any.
+    pub fn take_violations(&mut self) -> u64 {
+        self.partition.take_violations()
+    }
+}
+
+/// Turns what the fold tells into the text of notices.
+struct Told<'a, L> {
+    cause: Option<(Topic, i64)>,
+    quiet: bool,
+    json: &'a mut Vec<u8>,
+    count: u64,
+    listener: &'a mut L,
+}
+
+impl<L: Listener> Sink for Told<'_, L> {
+    fn told(&mut self, account: &str, input: Option<(&str, &str)>, notices: &[Notice]) {
+        self.count += notices.len() as u64;
+        if self.quiet {
+            return;
+        }
+        let cause = self.cause.zip(input).map(|((topic, offset), (id, source))| CauseInput {
+            topic: topic.name(),
+            partition: 0,
+            offset,
+            id,
+            source,
+        });
+        let envelope = Envelope { account, source: SOURCE, cause };
+        for notice in notices {
+            self.json.clear();
+            write_notice(self.json, &envelope, notice);
+            self.listener.notice(self.json);
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        false
+    }
+}
