@@ -9,7 +9,8 @@ use std::time::Instant;
 use bumpalo::Bump;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::{Failure, Globals, Verdict};
 use crate::config::catalog;
@@ -123,20 +124,32 @@ fn fold_line(run: &mut Run, printer: &mut Printer, text: &[u8], arena: &Bump) ->
     Ok(())
 }
 
-fn summary(counts: &Counts, accounts: usize) -> Value {
-    let reasons = Reason::ALL.iter().filter(|reason| counts.quarantined[**reason as usize] > 0);
-    let quarantined: Map<String, Value> =
-        reasons.map(|reason| (reason.name().to_owned(), Value::from(counts.quarantined[*reason as usize]))).collect();
-    json!({
-        "applied": counts.applied,
-        "duplicate": counts.duplicate,
-        "failed": counts.failed,
-        "commands": counts.commands,
-        "rejected": counts.rejected,
-        "quarantined": quarantined,
-        "accounts": accounts,
-        "notices": counts.notices,
-    })
+/// What became of all inputs.
+#[derive(Serialize)]
+struct Summary {
+    applied: u64,
+    duplicate: u64,
+    failed: u64,
+    commands: u64,
+    rejected: u64,
+    /// Reasons with 0 are left out.
+    quarantined: Map<String, Value>,
+    accounts: usize,
+    notices: u64,
+}
+
+fn summary(counts: &Counts, accounts: usize) -> Summary {
+    let counted = Reason::ALL.iter().map(|reason| (reason.name().to_owned(), counts.quarantined[*reason as usize]));
+    Summary {
+        applied: counts.applied,
+        duplicate: counts.duplicate,
+        failed: counts.failed,
+        commands: counts.commands,
+        rejected: counts.rejected,
+        quarantined: counted.filter(|(_, count)| *count > 0).map(|(name, count)| (name, count.into())).collect(),
+        accounts,
+        notices: counts.notices,
+    }
 }
 
 fn progress_bar(bytes: Option<u64>) -> ProgressBar {
@@ -157,7 +170,7 @@ struct Printer {
 }
 
 impl Printer {
-    fn line(&mut self, name: &str, value: &impl serde::Serialize) {
+    fn line(&mut self, name: &str, value: &impl Serialize) {
         let json = serde_json::to_vec(value).expect("a Vec takes everything and all names are strings");
         self.raw_line(name, &json);
     }

@@ -76,7 +76,7 @@ pub fn run(arguments: Arguments, globals: &Globals) -> Result<Verdict, Failure> 
     }
 }
 
-/// A file as it is; of a directory all `.toml` files at any depth, in order of their names.
+/// A file as it is; of a directory all scenarios at any depth, in order of their names.
 fn find(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
     if !path.is_dir() {
         files.push(path.to_owned());
@@ -87,7 +87,8 @@ fn find(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
     let mut inside: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_, _>>().map_err(failure)?;
     inside.sort();
     for path in inside {
-        if path.is_dir() || path.extension().is_some_and(|extension| extension == "toml") {
+        if path.is_dir() || path.extension().is_some_and(|extension| extension == "toml") && !scenario::is_other(&path)
+        {
             find(&path, files)?;
         }
     }

@@ -88,6 +88,12 @@ struct ExpectText {
     quarantined: Option<Vec<toml::Table>>,
 }
 
+/// Whether a file is TOML of another kind, like a catalog beside the scenarios: it has no steps.
+pub fn is_other(path: &Path) -> bool {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.parse::<toml::Table>().is_ok_and(|table| !table.contains_key("step"))
+}
+
 /// Reads a scenario, or says what is wrong with it.
 pub fn load(path: &Path) -> Result<Scenario, String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read it: {error}"))?;
@@ -129,8 +135,8 @@ impl Step {
             number,
             line,
             clock: clock.map(|value| instant("clock", &value)).transpose()?,
-            usage: usage.map(|text| Input::of(text, false)).transpose()?,
-            command: command.map(|text| Input::of(text, true)).transpose()?,
+            usage: usage.map(|text| Input::of(text)).transpose()?,
+            command: command.map(|text| Input::of(text)).transpose()?,
             times,
             expect: expect.map(Expect::of).transpose()?,
         })
@@ -138,14 +144,14 @@ impl Step {
 }
 
 impl Input {
-    fn of(text: InputText, command: bool) -> Result<Input, String> {
+    fn of(text: InputText) -> Result<Input, String> {
         let time = match text.time {
             None => None,
             Some(toml::Value::String(time)) => Some(time),
             Some(toml::Value::Datetime(time)) => Some(time.to_string()),
             Some(other) => return Err(format!("time: expected a time, found {other}")),
         };
-        let data = text.data.map(|data| json_of(toml::Value::Table(data), command)).transpose()?;
+        let data = text.data.map(|data| json_of(toml::Value::Table(data))).transpose()?;
         Ok(Input { account: text.account, kind: text.kind, id: text.id, source: text.source, time, data })
     }
 
@@ -167,13 +173,13 @@ impl Input {
 impl Expect {
     fn of(text: ExpectText) -> Result<Expect, String> {
         let tables = |tables: Option<Vec<toml::Table>>| {
-            let values = tables.map(|tables| tables.into_iter().map(|table| json_of(toml::Value::Table(table), true)));
+            let values = tables.map(|tables| tables.into_iter().map(|table| json_of(toml::Value::Table(table))));
             values.map(Iterator::collect::<Result<Vec<Value>, String>>).transpose()
         };
         let accounts = text.account.unwrap_or_default().into_iter();
         Ok(Expect {
             notices: tables(text.notices)?,
-            accounts: accounts.map(|(id, fields)| Ok((id, json_of(fields, true)?))).collect::<Result<_, String>>()?,
+            accounts: accounts.map(|(id, fields)| Ok((id, json_of(fields)?))).collect::<Result<_, String>>()?,
             quarantined: tables(text.quarantined)?,
         })
     }
@@ -190,9 +196,9 @@ fn instant(name: &str, value: &toml::Value) -> Result<Ms, String> {
 }
 
 /// TOML as JSON. Where TOML has no null, the text `null` stands for it.
-fn json_of(value: toml::Value, text_null: bool) -> Result<Value, String> {
+fn json_of(value: toml::Value) -> Result<Value, String> {
     Ok(match value {
-        toml::Value::String(text) if text_null && text == "null" => Value::Null,
+        toml::Value::String(text) if text == "null" => Value::Null,
         toml::Value::String(text) => Value::String(text),
         toml::Value::Integer(number) => Value::from(number),
         toml::Value::Float(number) => match serde_json::Number::from_f64(number) {
@@ -202,10 +208,10 @@ fn json_of(value: toml::Value, text_null: bool) -> Result<Value, String> {
         toml::Value::Boolean(value) => Value::Bool(value),
         toml::Value::Datetime(time) => Value::String(time.to_string()),
         toml::Value::Array(elements) => {
-            Value::Array(elements.into_iter().map(|element| json_of(element, text_null)).collect::<Result<_, _>>()?)
+            Value::Array(elements.into_iter().map(|element| json_of(element)).collect::<Result<_, _>>()?)
         }
         toml::Value::Table(fields) => {
-            let fields = fields.into_iter().map(|(name, field)| Ok((name, json_of(field, text_null)?)));
+            let fields = fields.into_iter().map(|(name, field)| Ok((name, json_of(field)?)));
             Value::Object(fields.collect::<Result<Map<_, _>, String>>()?)
         }
     })
@@ -242,7 +248,7 @@ mod tests {
         let value = |input: &Option<Input>| String::from_utf8(input.as_ref().expect("it").value("step-1", 0));
         assert_eq!(
             value(&step.usage).expect("UTF-8"),
-            r#"{"data":{"m":"null","n":0.1,"of":["x"]},"id":"step-1","source":"test","specversion":"1.0","subject":"a","time":"1970-01-01T00:00:00.000Z","type":"use"}"#
+            r#"{"data":{"m":null,"n":0.1,"of":["x"]},"id":"step-1","source":"test","specversion":"1.0","subject":"a","time":"1970-01-01T00:00:00.000Z","type":"use"}"#
         );
         let command = value(&step.command).expect("UTF-8");
         assert!(command.contains(r#""data":{"cap":null}"#) && command.contains("2026-01-02T00:00:00Z"), "{command}");
