@@ -1,0 +1,125 @@
+//! The examples of docs/ are read as meterd would read them, and what the sources cite is there.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use meterd::cli::schema::Document;
+use meterd::config::{Tokens, catalog, daemon};
+use meterd::ingest::decode::{Decoder, Raw};
+use serde_json::{Value, json};
+
+fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn document(name: &str) -> String {
+    fs::read_to_string(project("docs").join(name)).expect(name)
+}
+
+/// Blocks of code with the words after their fence: the language, and what they are an example of.
+fn examples(text: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if let Some(label) = line.strip_prefix("```") {
+            let body: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+            found.push((label.to_owned(), body.join("\n")));
+        }
+    }
+    found
+}
+
+#[test]
+fn examples_of_the_reference_are_valid() {
+    let mut seen = BTreeSet::new();
+    for (label, body) in examples(&document("reference.md")) {
+        match label.as_str() {
+            "toml catalog" => {
+                let (_, warnings) =
+                    catalog::parse(&body, "docs/reference.md").unwrap_or_else(|wrong| panic!("{wrong}"));
+                assert_eq!(warnings, []);
+            }
+            "toml config" => {
+                daemon::parse(&body, "docs/reference.md", Path::new("")).unwrap_or_else(|wrong| panic!("{wrong}"));
+            }
+            "toml tokens" => {
+                let tokens = Tokens::parse(&body, "docs/reference.md").unwrap_or_else(|wrong| panic!("{wrong}"));
+                assert!(tokens.scope_of("foo").is_some(), "the hash is of another token");
+            }
+            "json usage" => {
+                let (catalog, _) = catalog::parse("default_plan = \"free\"\n[plan.free]", "").expect("a catalog");
+                let raw = Raw { key: Some(b"acme"), value: Some(body.as_bytes()), headers: &[], timestamp: 0 };
+                Decoder::default().usage(&catalog, &raw, 65_536).expect("a usage record");
+            }
+            other => panic!("nothing reads an example of {other:?}"),
+        }
+        seen.insert(label);
+    }
+    assert_eq!(seen.len(), 4, "{seen:?}");
+}
+
+#[test]
+fn examples_of_notices_fit_their_schema() {
+    let schema: Value = serde_json::from_str(Document::Notice.schema()).expect("a schema");
+    let validator = jsonschema::draft202012::new(&schema).expect("a schema");
+    let mut seen = BTreeSet::new();
+    for (label, body) in examples(&document("notices.md")) {
+        let example: Value = serde_json::from_str(&body).unwrap_or_else(|error| panic!("{label}: {error}"));
+        let kind = label.strip_prefix("json ").expect("JSON");
+        let notice = match kind {
+            "notice" => example,
+            _ => json!({
+                "specversion": "1.0", "id": format!("acme/{}", example["sequence"]), "source": "meterd/meterd",
+                "type": format!("meterd.{kind}"), "subject": "acme", "time": "2026-11-20T07:00:00.250Z",
+                "datacontenttype": "application/json", "data": example,
+            }),
+        };
+        let errors: Vec<String> = validator.iter_errors(&notice).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{kind}: {errors:?}");
+        seen.insert(kind.to_owned());
+    }
+    let known = schema["properties"]["type"]["enum"].as_array().expect("the types");
+    for kind in known.iter().filter_map(Value::as_str) {
+        assert!(seen.contains(kind.trim_start_matches("meterd.")), "docs/notices.md shows no {kind}");
+    }
+}
+
+#[test]
+fn cited_rules_exist() {
+    let reference = document("reference.md");
+    // A rule is a section, a paragraph that begins with its number, or a point of the section's list.
+    let exists = |rule: &str| {
+        let (section, point) = rule.split_once('.').map_or((rule, None), |(section, point)| (section, Some(point)));
+        let mut lines = reference.lines().skip_while(|line| !line.starts_with(&format!("## {section}. ")));
+        let Some(_) = lines.next() else { return false };
+        point.is_none_or(|point| {
+            let (numbered, listed) = (format!("**{rule} "), format!("{point}. "));
+            lines
+                .take_while(|line| !line.starts_with('#'))
+                .any(|line| line.starts_with(&numbered) || line.starts_with(&listed))
+        })
+    };
+    let mut cited = 0;
+    let mut folders = vec![project("src"), project("tests"), project("benches")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten() {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let Ok(text) = fs::read_to_string(&path) else { continue };
+            for citation in text.split("docs/reference.md ").skip(1) {
+                let end = citation.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(citation.len());
+                let rule = citation[..end].trim_end_matches('.');
+                if rule.is_empty() {
+                    continue;
+                }
+                assert!(exists(rule), "{} cites {rule}, which docs/reference.md does not have", path.display());
+                cited += 1;
+            }
+        }
+    }
+    assert!(cited > 20, "only {cited} citations were found");
+}
