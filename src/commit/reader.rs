@@ -92,6 +92,8 @@ impl Reader {
         if from >= until {
             return Ok(());
         }
+        // A client that has never talked to the leader takes most of a second to begin fetching; a question wakes it.
+        self.stable_end(topic, partition)?;
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, Offset::Offset(from))
             .and_then(|()| self.committed.assign(&list))

@@ -44,6 +44,7 @@ use crate::commit::batch::Names;
 use crate::commit::committer::Committer;
 use crate::commit::configuration::FoldConfiguration;
 use crate::commit::ownership::Ownership;
+use crate::commit::producer::topic_name;
 use crate::commit::reader::Reader;
 use crate::commit::recovery::Recovery;
 use crate::config::{self, Config};
@@ -261,6 +262,7 @@ impl Parts {
         let usage = InputConsumer {
             input: Input::Usage,
             topic: topics.usage.clone(),
+            topic_name: topic_name(&topics.usage),
             consumer: group_consumer,
             orders: usage_inbox,
             backlog: Arc::clone(&backlog[Input::Usage.index()]),
@@ -272,6 +274,7 @@ impl Parts {
         let accounts = InputConsumer {
             input: Input::Accounts,
             topic: topics.accounts.clone(),
+            topic_name: topic_name(&topics.accounts),
             consumer: free_consumer,
             orders: accounts_inbox,
             backlog: Arc::clone(&backlog[Input::Accounts.index()]),

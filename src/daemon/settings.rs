@@ -48,6 +48,8 @@ fn consumer(config: &Config) -> ClientConfig {
     consumer.set("fetch.queue.backoff.ms", "5");
     consumer.set("queued.min.messages", "500000");
     consumer.set("queued.max.messages.kbytes", "65536");
+    // The end of a partition is told when a fetch comes back empty, so a fetch must not wait long for more.
+    consumer.set("fetch.wait.max.ms", "10");
     layer(&mut consumer, &client(config));
     consumer.set("isolation.level", "read_committed");
     consumer.set("enable.auto.commit", "false");

@@ -6,6 +6,7 @@
 //! is thrown out.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::native::{Event, Events};
+use super::native::{self, Event, Events};
 use super::raw::{Input, RawBatch};
 use crate::commit::Stop;
 use crate::commit::ownership::Ownership;
@@ -85,6 +86,8 @@ pub struct Backlog {
 pub struct InputConsumer<R: Route> {
     pub input: Input,
     pub topic: String,
+    /// The same, as the client takes it.
+    pub topic_name: CString,
     pub consumer: Arc<BaseConsumer<Context>>,
     pub orders: Receiver<Order>,
     pub backlog: Arc<Backlog>,
@@ -215,6 +218,11 @@ impl<R: Route> InputConsumer<R> {
         self.backlog.bytes.fetch_add(bytes, Ordering::Relaxed);
         let queued = place.queued.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.route.fetched(self.input, partition, place.epoch, Fetched::Records(batch));
+        // Told by the fetch that brought the last record, and so sooner than by an empty one after it. Behind the mark
+        // of a transaction the watermark lies higher, and the client's own event tells the end.
+        if native::fetched_high(&self.consumer, &self.topic_name, partition) == place.next {
+            self.route.fetched(self.input, partition, place.epoch, Fetched::End { offset: place.next });
+        }
         if queued > QUEUED_HARD && !place.paused {
             place.paused = self.consumer.pause(&self.list(&[partition])).is_ok();
             self.route.fetched(self.input, partition, place.epoch, Fetched::EndUnknown);
@@ -238,6 +246,9 @@ impl<R: Route> InputConsumer<R> {
                 if !held() {
                     return Ok(());
                 }
+                // A client that has never talked to the leader takes most of a second to begin fetching; a question
+                // wakes it. Whether it is answered does not matter here.
+                let _woken = self.consumer.fetch_watermarks(&self.topic, partition, Duration::from_secs(1));
                 if self.rebalance.is_some() {
                     if !self.seek(partition, offset, &held)? {
                         return Ok(());

@@ -139,6 +139,17 @@ impl<'c, C: ConsumerContext> Events<'c, C> {
     }
 }
 
+/// The high watermark that came with the last fetch of the partition; -1 or less where none did.
+pub fn fetched_high<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &CStr, partition: i32) -> i64 {
+    let (mut low, mut high) = (-1, -1);
+    // SAFETY: the client lives as long as the borrow; the name and both numbers live during the call.
+    unsafe {
+        let client = consumer.client().native_ptr();
+        sys::rd_kafka_get_watermark_offsets(client, topic.as_ptr(), partition, &mut low, &mut high);
+    }
+    high
+}
+
 impl<C: ConsumerContext> Drop for Events<'_, C> {
     fn drop(&mut self) {
         self.release();
