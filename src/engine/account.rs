@@ -90,6 +90,8 @@ pub(crate) struct Rare {
     /// Rules told to records without a user, while `denied_epoch` is the account's.
     pub denied: Vec<Rule>,
     pub sessions: Sessions,
+    /// Quantities in totals that the catalog does not know any more.
+    pub retired: Vec<Box<str>>,
 }
 
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]

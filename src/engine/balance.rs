@@ -195,6 +195,13 @@ impl Balance {
         moved
     }
 
+    /// Puts the groups of a changed catalog in the place of their former ids.
+    pub fn rename_groups(&mut self, renamed: impl Fn(GroupId) -> GroupId) {
+        for grant in &mut self.grants {
+            grant.group = grant.group.map(&renamed);
+        }
+    }
+
     /// Everything in burn order.
     pub fn in_burn_order(&self) -> Vec<&Grant> {
         let mut list: Vec<&Grant> = self.grants.iter().collect();

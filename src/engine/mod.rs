@@ -34,6 +34,7 @@ pub(crate) mod sessions;
 mod settings;
 mod step;
 mod subscription;
+pub mod take_up;
 mod timers;
 pub mod totals;
 pub(crate) mod users;

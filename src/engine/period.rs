@@ -264,7 +264,7 @@ impl State {
 
     fn tell_closed(&self, step: &mut Step<'_>, period: &Period) {
         if period.is_told() {
-            let statement = Box::new(period.statement(step.catalog));
+            let statement = Box::new(period.statement(step.catalog, self));
             let Span { start, end } = period.span;
             step.changes.tell(Stage::Period, Body::PeriodClosed { start, end, statement });
         }
@@ -272,7 +272,7 @@ impl State {
 }
 
 impl Period {
-    fn statement(&self, catalog: &Catalog) -> Statement {
+    fn statement(&self, catalog: &Catalog, state: &State) -> Statement {
         let unit_name = |unit: UnitId| catalog.units[usize::from(unit)].name.clone();
         let by_unit = |list: &[(UnitId, Amount)]| {
             let mut list = list.to_vec();
@@ -300,7 +300,7 @@ impl Period {
             charged.push((unit_name(unit), amount));
         }
         for (kind, quantities) in recorded.kinds() {
-            let named = quantities.iter().map(|(id, amount)| (catalog.quantities[usize::from(*id)].clone(), *amount));
+            let named = quantities.iter().map(|(id, amount)| (state.quantity_name(catalog, *id).into(), *amount));
             statement.quantities.push((kind.into(), named.collect()));
         }
         statement.quantities.retain(|(_, quantities)| !quantities.is_empty());

@@ -7,6 +7,7 @@ use super::catalogs::Catalogs;
 use super::changes::{Changes, Step};
 use super::effects::{Cause, Effects, Outcome, Reason, Refusal};
 use super::input::Usage;
+use super::take_up::take_up;
 use super::timers::fire_due;
 
 /// Folds inputs into accounts. Holds the catalogs, and buffers that are reused; accounts are the caller's.
@@ -59,6 +60,7 @@ impl Engine {
 
     /// Fires the account's timers that are due by `clock`.
     pub fn advance(&mut self, account: &mut Account, clock: Ms, fx: &mut Effects) {
+        take_up(account, &self.catalogs, &mut self.changes, clock, fx);
         fire_due(account, &self.catalogs, &mut self.changes, (Ms::MIN, clock), fx);
     }
 

@@ -14,6 +14,7 @@ use super::catalogs::Catalogs;
 use super::changes::{Changes, Step};
 use super::effects::{Cause, Effects, Timer};
 use super::limits::Why;
+use super::take_up::take_up;
 use super::users::UserIndex;
 
 /// The windows that end, or slide to where something is told, by time. Entries that no longer hold stay until they come up.
@@ -45,11 +46,14 @@ pub(crate) fn fire_due(
 
 /// The account as its timers would have made it by `clock`. Nothing is told.
 pub(crate) fn as_of<'a>(account: &'a Account, catalogs: &Catalogs, clock: Ms) -> Cow<'a, Account> {
-    if !account.due.is_some_and(|due| due <= clock) {
+    let current = account.state.as_ref().is_none_or(|state| state.catalog as usize == catalogs.current_index());
+    if current && account.due.is_none_or(|due| due > clock) {
         return Cow::Borrowed(account);
     }
     let mut account = account.clone();
-    fire_due(&mut account, catalogs, &mut Changes::default(), (Ms::MIN, clock), &mut Effects::default());
+    let (mut changes, mut fx) = (Changes::default(), Effects::default());
+    take_up(&mut account, catalogs, &mut changes, clock, &mut fx);
+    fire_due(&mut account, catalogs, &mut changes, (Ms::MIN, clock), &mut fx);
     Cow::Owned(account)
 }
 

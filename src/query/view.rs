@@ -213,7 +213,7 @@ pub fn usage(
     Ok(Some(UsageView {
         account: id.into(),
         month: month_name(month),
-        totals: month_view(catalog, totals),
+        totals: month_view(catalog, state, totals),
         by,
         values,
     }))
@@ -342,11 +342,11 @@ fn totals(catalog: &Catalog, state: &State, clock: Ms) -> Named<MonthView> {
     let newest = month_of(clock);
     let oldest = newest - catalog.totals.months as i32 + 1;
     let kept = state.totals.months().iter().filter(|month| (oldest..=newest).contains(&month.month));
-    Named(kept.map(|month| (month_name(month.month).into(), month_view(catalog, month))).collect())
+    Named(kept.map(|month| (month_name(month.month).into(), month_view(catalog, state, month))).collect())
 }
 
-fn month_view(catalog: &Catalog, month: &Month) -> MonthView {
-    let quantity = |id: &u16| catalog.quantities[usize::from(*id)].clone();
+fn month_view(catalog: &Catalog, state: &State, month: &Month) -> MonthView {
+    let quantity = |id: &u16| state.quantity_name(catalog, *id).into();
     let mut quantities: Vec<(Box<str>, Named<Text<Amount>>)> = month
         .kinds()
         .filter(|(_, amounts)| !amounts.is_empty())

@@ -82,6 +82,7 @@ struct RareHead {
     denied: Vec<Rule>,
     sessions: Buckets,
     closed: Buckets,
+    retired: Vec<Box<str>>,
 }
 
 impl Head {
@@ -136,15 +137,12 @@ impl StateHead {
             subscription: state.subscription.clone(),
             months: pages::put_totals(&state.totals, pages),
             bulk: state.bulk,
-            rare: state.rare.as_ref().map(|rare| RareHead::of(rare, pages)),
+            rare: state.rare.as_ref().map(|rare| RareHead::of(rare, catalogs, pages)),
         }
     }
 
     fn restore(&self, stored: &Stored<'_>, catalogs: &Catalogs) -> Result<Box<State>, DecodeError> {
-        let catalog = catalogs.by_hash(&self.catalog).ok_or_else(|| {
-            let name = self.catalog.iter().map(|byte| format!("{byte:02x}")).collect();
-            DecodeError::UnknownCatalog(name)
-        })?;
+        let catalog = pages::catalog_by(&self.catalog, catalogs)?;
         let mut users = Users::default();
         (users.seats_epoch, users.appeared, users.denied_epoch) = (self.seats_epoch, self.appeared, self.denied_epoch);
         pages::users(self.users, stored, &mut users)?;
@@ -173,7 +171,7 @@ impl StateHead {
             subscription: self.subscription.clone(),
             totals: pages::totals(&self.months, stored)?,
             bulk: self.bulk,
-            rare: self.rare.as_ref().map(|rare| rare.restore(stored)).transpose()?,
+            rare: self.rare.as_ref().map(|rare| rare.restore(stored, catalogs)).transpose()?,
         }))
     }
 }
@@ -213,7 +211,7 @@ impl PeriodHead {
 }
 
 impl RareHead {
-    fn of(rare: &Rare, pages: &mut Pages) -> RareHead {
+    fn of(rare: &Rare, catalogs: &Catalogs, pages: &mut Pages) -> RareHead {
         let place = |on: &OverflowOn| match on {
             OverflowOn::Limit(limit) => Some(*limit),
             OverflowOn::Balance => None,
@@ -225,12 +223,13 @@ impl RareHead {
             autopay: rare.autopay.clone(),
             overflow: rare.overflow.iter().map(place).collect(),
             denied: rare.denied.clone(),
-            sessions: pages::put_sessions(&rare.sessions, pages),
+            sessions: pages::put_sessions(&rare.sessions, catalogs, pages),
             closed: pages::put_closed(&rare.sessions, pages),
+            retired: rare.retired.clone(),
         }
     }
 
-    fn restore(&self, stored: &Stored<'_>) -> Result<Box<Rare>, DecodeError> {
+    fn restore(&self, stored: &Stored<'_>, catalogs: &Catalogs) -> Result<Box<Rare>, DecodeError> {
         let on = |place: &Option<u16>| place.map_or(OverflowOn::Balance, OverflowOn::Limit);
         Ok(Box::new(Rare {
             pending: self.pending.clone(),
@@ -239,7 +238,8 @@ impl RareHead {
             autopay: self.autopay.clone(),
             overflow: self.overflow.iter().map(on).collect(),
             denied: self.denied.clone(),
-            sessions: pages::sessions(self.sessions, self.closed, stored)?,
+            sessions: pages::sessions(self.sessions, self.closed, stored, catalogs)?,
+            retired: self.retired.clone(),
         }))
     }
 }

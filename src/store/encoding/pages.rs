@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 
 use super::head::BalanceHead;
 use super::{DecodeError, PageKey, Pages, Stored};
-use crate::engine::Ms;
 use crate::engine::balance::Balance;
 use crate::engine::calendar::MonthId;
 use crate::engine::catalog::{LimitIndex, UnitId};
@@ -14,6 +13,7 @@ use crate::engine::limits::LimitState;
 use crate::engine::sessions::{Session, Sessions};
 use crate::engine::totals::{Row, Totals};
 use crate::engine::users::{User, UserExtra, Users};
+use crate::engine::{Catalogs, Ms};
 
 const USERS: u8 = 1;
 const GRANTS: u8 = 2;
@@ -158,18 +158,35 @@ pub fn identities(used: Buckets, stored: &Stored<'_>) -> Result<Option<Box<Ident
     Ok(Some(Box::new(identities)))
 }
 
-pub fn put_sessions(sessions: &Sessions, pages: &mut Pages) -> Buckets {
-    put_buckets(SESSIONS, sessions.iter().map(|(id, session)| (bucket_of(id), (id, session))), pages)
+/// Sessions with the hash of the catalog that their row is of: its index is not the same in every process.
+pub fn put_sessions(sessions: &Sessions, catalogs: &Catalogs, pages: &mut Pages) -> Buckets {
+    let row = |(id, session)| {
+        let session: &Session = session;
+        (bucket_of(id), (id, catalogs.get(session.catalog as usize).hash, Session { catalog: 0, ..session.clone() }))
+    };
+    put_buckets(SESSIONS, sessions.iter().map(row), pages)
 }
 
 pub fn put_closed(sessions: &Sessions, pages: &mut Pages) -> Buckets {
     put_buckets(CLOSED_SESSIONS, sessions.closed().map(|(id, at)| (bucket_of(id), (id, at))), pages)
 }
 
-pub fn sessions(open: Buckets, closed: Buckets, stored: &Stored<'_>) -> Result<Sessions, DecodeError> {
+pub fn catalog_by(hash: &[u8; 16], catalogs: &Catalogs) -> Result<usize, DecodeError> {
+    catalogs
+        .by_hash(hash)
+        .ok_or_else(|| DecodeError::UnknownCatalog(hash.iter().map(|byte| format!("{byte:02x}")).collect()))
+}
+
+pub fn sessions(
+    open: Buckets,
+    closed: Buckets,
+    stored: &Stored<'_>,
+    catalogs: &Catalogs,
+) -> Result<Sessions, DecodeError> {
     let mut sessions = Sessions::default();
-    for (id, session) in buckets::<(Box<str>, Session)>(SESSIONS, open, stored)? {
-        sessions.insert(&id, session);
+    for (id, hash, session) in buckets::<(Box<str>, [u8; 16], Session)>(SESSIONS, open, stored)? {
+        let catalog = catalog_by(&hash, catalogs)? as u32;
+        sessions.insert(&id, Session { catalog, ..session });
     }
     let mut list: Vec<(Box<str>, Ms)> = buckets(CLOSED_SESSIONS, closed, stored)?;
     list.sort_unstable_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
