@@ -62,7 +62,7 @@ pub fn run(arguments: Arguments, globals: &Globals) -> Result<Verdict, Failure> 
     if globals.output == Output::Text {
         introduce(&daemon, arguments.rate)?;
     }
-    let world = World::start(&brokers, &topics, arguments.rate, daemon.backend.notices())
+    let world = World::start(&brokers, &topics, arguments.rate, daemon.backend.clone())
         .map_err(|error| Failure::unavailable(format!("the embedded broker took no producer: {error}")))?;
     let end = follow(&daemon, arguments.seconds.map(Duration::from_secs), globals.output);
     world.stop();
@@ -166,8 +166,10 @@ fn listen_at(asked: Option<SocketAddr>) -> String {
 
 fn config(folder: &Folder, brokers: &str, listen: String) -> Result<Config, Failure> {
     let catalog = folder.write("zencoder.toml", CATALOG)?;
+    // A real broker answers a waiting fetch as soon as something comes; the mock one only when the wait is over.
     let text = format!(
         "catalog = {:?}\n\n[kafka]\nbrokers = {brokers:?}\ngroup = \"demo\"\ninstance = \"demo\"\n\n\
+         [kafka.properties]\n\"fetch.wait.max.ms\" = 5\n\n\
          [store]\npath = {:?}\n\n[http]\nlisten = {listen:?}\n",
         catalog.display().to_string(),
         folder.path.join("data").display().to_string(),

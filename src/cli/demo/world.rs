@@ -18,8 +18,9 @@ use super::cast::{Actor, CAST, subscription, tokens, topup};
 use super::dice::Dice;
 use crate::config::daemon::Topics;
 use crate::engine::calendar::format_time;
-use crate::query::NoticeLine;
+use crate::query::{Backend, NoticeLine};
 
+const KNOWN_WITHIN: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_millis(20);
 /// Records over which an account's use before the demo is spread.
 const HEAD_START_RECORDS: u64 = 30;
@@ -54,22 +55,22 @@ struct Stage {
 }
 
 impl World {
-    pub fn start(
-        brokers: &str,
-        topics: &Topics,
-        rate: u32,
-        notices: broadcast::Receiver<Arc<NoticeLine>>,
-    ) -> Result<World, KafkaError> {
-        let producer = ClientConfig::new()
+    /// Waits for the daemon to be ready: what came before would look like a backlog.
+    pub fn start(brokers: &str, topics: &Topics, rate: u32, backend: Arc<dyn Backend>) -> Result<World, KafkaError> {
+        let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", brokers)
             .set("partitioner", "murmur2_random")
             .set("linger.ms", "2")
             .create()?;
+        // A producer that knows its topics sends at once.
+        for topic in [&topics.usage, &topics.accounts] {
+            producer.client().fetch_metadata(Some(topic), KNOWN_WITHIN)?;
+        }
         let stopping = Arc::new(AtomicBool::new(false));
         let mut stage = Stage {
             producer,
             topics: topics.clone(),
-            notices,
+            notices: backend.notices(),
             dice: Dice::new(now_ms() as u64),
             rate,
             sent: 0,
@@ -78,7 +79,12 @@ impl World {
             planned: Vec::new(),
         };
         let ended = Arc::clone(&stopping);
-        let thread = std::thread::spawn(move || stage.play(&ended));
+        let thread = std::thread::spawn(move || {
+            while !backend.health().ready && !ended.load(Ordering::Acquire) {
+                std::thread::sleep(TICK);
+            }
+            stage.play(&ended);
+        });
         Ok(World { stopping, thread: Some(thread) })
     }
 
