@@ -9,6 +9,7 @@ use crate::engine::effects::{Reason, Refusal};
 use crate::engine::{Catalog, Catalogs, Ms, Notice, Outcome};
 use crate::ingest::decode::Raw;
 use crate::ingest::partition::Partitioner;
+use crate::query::view::{View, view};
 use crate::shard::{Gate, IdentityKey, Partition, Rules, Sink};
 use crate::wire::notice::{CauseInput, Envelope, write_notice};
 
@@ -129,9 +130,8 @@ impl Run {
     }
 
     /// An account as it is at the clock, if it exists.
-    pub fn account(&self, id: &str) -> Option<serde_json::Value> {
-        self.partition.find(id).filter(|account| account.exists())?;
-        Some(serde_json::json!({ "account": id }))
+    pub fn account(&self, id: &str) -> Option<View> {
+        view(self.partition.catalogs(), id, self.partition.find(id)?, self.partition.clock())
     }
 
     /// The ids of the accounts that exist, by bytes.

@@ -291,6 +291,7 @@ fn bad_json(value: &[u8], fault: Fault) -> Refusal {
             u32::from_be_bytes([*a, *b, *c, *d])
         ),
         [0xEF, 0xBB, 0xBF, ..] => "expected JSON without a byte order mark, found one".to_owned(),
+        _ if fault.expected.starts_with("no ") => format!("byte {}: expected {}, found one", fault.at, fault.expected),
         _ => match value.get(fault.at) {
             Some(byte @ 0x20..=0x7E) => {
                 format!("byte {}: expected {}, found {:?}", fault.at, fault.expected, char::from(*byte))
