@@ -161,7 +161,7 @@ fn fold_batch(
 ) -> Result<(), Stop> {
     fold.begin_batch(record.sequence);
     let accepted: HashSet<_> = record.accepted.0.iter().map(|(identity, _)| *identity).collect();
-    let gate = Gate::Replay { accepted, batch: record.sequence };
+    let mut gate = Gate::Replay { accepted, batch: record.sequence };
     let mut sink = Digests::new(recovery, number);
     let mut sum = crc32fast::Hasher::new();
     let mut count = 0;
@@ -181,7 +181,7 @@ fn fold_batch(
             sink.current = Some((input, head.offset));
             let clock = clock_of(head.timestamp, wall);
             match input {
-                Input::Usage => fold.usage(&raw, clock, &gate, &mut sink),
+                Input::Usage => fold.usage(&raw, clock, &mut gate, &mut sink),
                 Input::Accounts => fold.command(&raw, clock, &gate, &mut sink),
             };
             count += 1;

@@ -234,7 +234,7 @@ impl Owned {
         let raw = batch.raw(*index, &mut headers);
         self.open.begin_record(input, head, &raw, wall, clamped);
         let outcome = match input {
-            Input::Usage => self.fold.usage(&raw, clock, &Gate::Live, &mut self.open),
+            Input::Usage => self.fold.usage(&raw, clock, &mut Gate::Live, &mut self.open),
             Input::Accounts => self.fold.command(&raw, clock, &Gate::Live, &mut self.open),
         };
         self.open.end_record(&raw, &outcome);

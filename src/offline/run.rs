@@ -92,7 +92,7 @@ impl Run {
         let cause = Some((topic, offset));
         let mut told = Told { cause, quiet: self.quiet, json: &mut self.json, count: 0, listener };
         let outcome = match topic {
-            Topic::Usage => self.partition.usage(raw, raw.timestamp, &self.gate, &mut told),
+            Topic::Usage => self.partition.usage(raw, raw.timestamp, &mut self.gate, &mut told),
             Topic::Accounts => self.partition.command(raw, raw.timestamp, &self.gate, &mut told),
         };
         self.counts.notices += told.count;

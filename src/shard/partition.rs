@@ -36,7 +36,8 @@ pub trait Sink {
 pub enum Gate {
     /// The table of identities.
     Live,
-    /// The journal's list of what `batch` accepted; accounts already as of that batch are skipped.
+    /// The journal's list of what `batch` accepted, of which each entry is used up by the record that takes effect (its
+    /// repetition in the same batch does not); accounts already as of that batch are skipped.
     Replay { accepted: HashSet<Identity>, batch: u64 },
 }
 
@@ -79,7 +80,7 @@ impl Partition {
     }
 
     /// Folds a usage record. `clock` is the partition's clock with this record.
-    pub fn usage(&mut self, raw: &Raw<'_>, clock: Ms, gate: &Gate, sink: &mut impl Sink) -> Outcome {
+    pub fn usage(&mut self, raw: &Raw<'_>, clock: Ms, gate: &mut Gate, sink: &mut impl Sink) -> Outcome {
         self.clock = self.clock.max(clock);
         let catalog = Arc::clone(self.engine.catalogs.current());
         let input = match self.decoder.usage(&catalog, raw, self.rules.record_bytes_max) {
@@ -92,7 +93,7 @@ impl Partition {
         let identity = self.identities.of(input.account, input.source, input.id);
         let hash = hash_account(input.account);
         let found = self.accounts.find(input.account, hash);
-        let admitted = match gate {
+        let admitted = match &*gate {
             Gate::Live => !self.identities.holds(identity, self.clock, catalog.late_ms),
             Gate::Replay { accepted, .. } => accepted.contains(&identity),
         };
@@ -117,9 +118,15 @@ impl Partition {
             sink.told(input.account, told, &self.fx.notices);
         }
         let taken = matches!(outcome, Outcome::Applied | Outcome::Failed);
-        if taken && matches!(gate, Gate::Live) {
-            self.identities.remember(identity, input.time, self.clock, catalog.late_ms);
-            self.accepted.push((identity, input.time));
+        match gate {
+            Gate::Live if taken => {
+                self.identities.remember(identity, input.time, self.clock, catalog.late_ms);
+                self.accepted.push((identity, input.time));
+            }
+            Gate::Replay { accepted, .. } if taken => {
+                accepted.remove(&identity);
+            }
+            _ => {}
         }
         let slot = match fresh {
             Some(account) if account.is_blank() => return outcome,
