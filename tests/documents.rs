@@ -94,10 +94,10 @@ fn cited_rules_exist() {
         let mut lines = reference.lines().skip_while(|line| !line.starts_with(&format!("## {section}. ")));
         let Some(_) = lines.next() else { return false };
         point.is_none_or(|point| {
-            let (numbered, listed) = (format!("**{rule} "), format!("{point}. "));
+            let begins = [format!("**{rule} "), format!("**{rule}**"), format!("{point}. ")];
             lines
                 .take_while(|line| !line.starts_with('#'))
-                .any(|line| line.starts_with(&numbered) || line.starts_with(&listed))
+                .any(|line| begins.iter().any(|begin| line.starts_with(begin)))
         })
     };
     let mut cited = 0;
