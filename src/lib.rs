@@ -16,6 +16,7 @@ pub mod load;
 pub mod offline;
 pub mod query;
 pub mod shard;
+pub mod stop;
 pub mod store;
 pub mod telemetry;
 pub mod wire;

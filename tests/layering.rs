@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 /// From the lowest layer to the highest. A layer uses those before it; only `engine` stands alone. `ingest::partition`
 /// says how keys are placed on partitions, which the configuration names.
-const LAYERS: [&str; 12] = [
+const LAYERS: [&str; 14] = [
     "engine",
+    "stop",
     "ingest::partition",
     "config",
     "telemetry",
@@ -17,6 +18,7 @@ const LAYERS: [&str; 12] = [
     "commit",
     "query",
     "offline",
+    "load",
     "daemon",
 ];
 

@@ -6,12 +6,11 @@ pub mod committer;
 pub mod configuration;
 pub mod journal;
 pub mod marks;
-pub mod ownership;
 pub mod producer;
 pub mod reader;
 pub mod recovery;
 pub mod replay;
 pub mod state_copy;
-pub mod stop;
 
-pub use stop::Stop;
+pub use crate::ingest::ownership;
+pub use crate::stop::{self, Stop};

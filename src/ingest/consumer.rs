@@ -19,9 +19,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::native::{self, Event, Events};
+use super::ownership::Ownership;
 use super::raw::{Input, RawBatch};
-use crate::commit::Stop;
-use crate::commit::ownership::Ownership;
+use crate::stop::Stop;
 
 /// Bytes waiting in all shards for one input, above which its consumer waits.
 const QUEUED_SOFT: usize = 32 << 20;

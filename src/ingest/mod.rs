@@ -5,6 +5,7 @@ pub mod decode;
 pub mod json;
 pub mod merge;
 pub mod native;
+pub mod ownership;
 pub mod partition;
 pub mod raw;
 pub mod topics;
