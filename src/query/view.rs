@@ -5,6 +5,7 @@ use std::fmt::Display;
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
+use super::AccountLine;
 use crate::engine::account::State;
 use crate::engine::balance::Balance;
 use crate::engine::calendar::{format_time, month_name, month_of};
@@ -177,6 +178,18 @@ pub fn view(catalogs: &Catalogs, id: &str, account: &Account, clock: Ms) -> Opti
 /// `active` or `grace`.
 pub(crate) fn status(state: &State) -> &'static str {
     if state.grace_until().is_some() { "grace" } else { "active" }
+}
+
+/// The account in a list; `None` where it does not exist.
+pub fn line(catalogs: &Catalogs, id: &str, account: &Account, clock: Ms) -> Option<AccountLine> {
+    let account = as_of(account, catalogs, clock);
+    let state = account.state.as_deref()?;
+    Some(AccountLine {
+        account: id.into(),
+        plan: catalogs.current().plans[usize::from(state.plan)].name.to_string(),
+        status: status(state),
+        sequence: account.sequence(),
+    })
 }
 
 /// The totals of a month, that of the clock if none is given. `None` where the account does not exist; an error where `by`
