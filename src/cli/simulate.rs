@@ -98,7 +98,7 @@ fn fold_lines(run: &mut Run, printer: &mut Printer, input: Option<&Path>) -> Res
         }
         number += 1;
         read_bytes += length as u64;
-        if number % LINES_BETWEEN_TICKS == 0 {
+        if number.is_multiple_of(LINES_BETWEEN_TICKS) {
             bar.set_position(read_bytes);
         }
         arena.reset();

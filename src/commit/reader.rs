@@ -128,10 +128,10 @@ impl Reader {
                         return Ok(());
                     }
                 }
-                Some(Event::End { topic: ended, partition: of, offset }) if ended == topic && of == partition => {
-                    if offset >= until {
-                        return Ok(());
-                    }
+                Some(Event::End { topic: ended, partition: of, offset })
+                    if ended == topic && of == partition && offset >= until =>
+                {
+                    return Ok(());
                 }
                 Some(Event::Error { code, fatal, text }) => judge_error(stretch, code, fatal, &text)?,
                 _ => {}

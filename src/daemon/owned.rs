@@ -382,10 +382,10 @@ impl Owned {
         if let Some(broker_time) = places.broker_time {
             self.witness = Some((broker_time, Instant::now()));
         }
-        let (ready, waiting) =
+        let (ready, waiting): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.waiting).into_iter().partition(|(at, _)| *at <= flight.sequence);
         self.waiting = waiting;
-        for (_, answer) in Vec::<(u64, Answer)>::from(ready) {
+        for (_, answer) in ready {
             answer();
         }
         debug_assert_eq!(batch.record.sequence, flight.sequence, "batches are committed in order");

@@ -148,7 +148,7 @@ fn evaluate(balance: &mut Balance, step: &mut Step<'_>, thresholds: &Thresholds<
             crossed.push(threshold);
         }
     }
-    crossed.sort_by(|a, b| height(b, pool).cmp(&height(a, pool)));
+    crossed.sort_by_key(|threshold| std::cmp::Reverse(height(threshold, pool)));
     let newly_exhausted = exhausted && !balance.exhausted;
     balance.exhausted = exhausted;
     if !silent {

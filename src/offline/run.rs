@@ -97,7 +97,7 @@ impl Run {
         };
         self.counts.notices += told.count;
         self.inputs += 1;
-        if self.inputs % INPUTS_BETWEEN_RELEASES == 0 {
+        if self.inputs.is_multiple_of(INPUTS_BETWEEN_RELEASES) {
             self.partition.take_accepted();
         }
         match (outcome, topic) {

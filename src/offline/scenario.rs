@@ -135,8 +135,8 @@ impl Step {
             number,
             line,
             clock: clock.map(|value| instant("clock", &value)).transpose()?,
-            usage: usage.map(|text| Input::of(text)).transpose()?,
-            command: command.map(|text| Input::of(text)).transpose()?,
+            usage: usage.map(Input::of).transpose()?,
+            command: command.map(Input::of).transpose()?,
             times,
             expect: expect.map(Expect::of).transpose()?,
         })
@@ -207,9 +207,7 @@ fn json_of(value: toml::Value) -> Result<Value, String> {
         },
         toml::Value::Boolean(value) => Value::Bool(value),
         toml::Value::Datetime(time) => Value::String(time.to_string()),
-        toml::Value::Array(elements) => {
-            Value::Array(elements.into_iter().map(|element| json_of(element)).collect::<Result<_, _>>()?)
-        }
+        toml::Value::Array(elements) => Value::Array(elements.into_iter().map(json_of).collect::<Result<_, _>>()?),
         toml::Value::Table(fields) => {
             let fields = fields.into_iter().map(|(name, field)| Ok((name, json_of(field)?)));
             Value::Object(fields.collect::<Result<Map<_, _>, String>>()?)

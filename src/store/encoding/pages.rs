@@ -231,5 +231,5 @@ pub fn totals(months: &[MonthTables], stored: &Stored<'_>) -> Result<Totals, Dec
 fn month_page(month: MonthId, table: usize, page: usize) -> PageKey {
     debug_assert!(table < 1 << 8 && page < 1 << 12, "a month has few tables of at most 100,001 rows");
     let month = month as u32;
-    (TOTALS | (month / 64 % 128) as u8, month % 64 << 20 | (table as u32) << 12 | page as u32)
+    (TOTALS | (month / 64 % 128) as u8, ((month % 64) << 20) | ((table as u32) << 12) | page as u32)
 }
