@@ -11,6 +11,8 @@ pub struct FoldConfiguration {
     /// The catalog's file name, for messages.
     pub catalog_name: String,
     pub record_bytes_max: u64,
+    /// Honour the header of a replay.
+    pub accept_replayed: bool,
     pub partitioner: String,
     pub partitions: i32,
     pub group: String,

@@ -66,6 +66,8 @@ pub struct Recovered {
     pub place: [u8; 16],
     /// Whether the state topic holds the fold configuration of now.
     pub configured: bool,
+    /// In force from here on.
+    pub configuration: Arc<FoldConfiguration>,
     /// Next offset of the state topic.
     pub state_end: i64,
 }
@@ -128,7 +130,8 @@ impl Recovery {
         }
         let identity_key = draw_key()?;
         let genesis = self.genesis(start, identity_key);
-        let mut fold = replay::partition(&self.configuration.load(), partition, identity_key)?;
+        let configuration = self.configuration.load_full();
+        let mut fold = replay::partition(&configuration, partition, identity_key)?;
         fold.begin_batch(1);
         Ok(Recovered {
             fold,
@@ -138,6 +141,7 @@ impl Recovery {
             place: self.place_digest(),
             genesis: Some(genesis),
             configured: false,
+            configuration,
             state_end: state_high,
         })
     }
@@ -289,8 +293,15 @@ impl Recovery {
         fold.resume(last.end.clock, last.end.cursor, last.oldest);
         replay::identities(&mut fold, tail);
         fold.begin_batch(last.sequence + 1);
-        let configuration = self.configuration.load();
+        let configuration = self.configuration.load_full();
         let configured = tail.configurations.contains_key(&configuration.hash());
+        if let Some(lacks) = fold.lacks(&*replay::catalog(&configuration)?) {
+            return Err(Stop::config(format!(
+                "expected a catalog with everything that accounts use, found that {lacks}, which {} lacks: put it back, \
+                 or move those accounts to another plan first",
+                configuration.catalog_name
+            )));
+        }
         replay::use_configuration(&mut fold, &configuration, partition)?;
         let mut marks = Marks::default();
         for (offset, record) in &tail.records {
@@ -305,6 +316,7 @@ impl Recovery {
             genesis: None,
             place,
             configured,
+            configuration,
             state_end,
         })
     }

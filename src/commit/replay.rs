@@ -51,6 +51,7 @@ pub fn rules(configuration: &FoldConfiguration, partition: i32) -> Result<Rules,
         partitioner,
         partition,
         partitions: configuration.partitions,
+        accept_replayed: configuration.accept_replayed,
     })
 }
 

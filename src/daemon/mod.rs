@@ -349,7 +349,6 @@ impl Parts {
             interval: self.config.commit.interval,
             records_max: self.config.commit.records_max,
             checkpoint: self.config.checkpoint.interval,
-            configuration: Arc::clone(&self.configuration),
         }
     }
 
@@ -483,6 +482,7 @@ fn configuration(config: &Config, found: &Found) -> Result<FoldConfiguration, St
         catalog: read_catalog(&config.catalog)?,
         catalog_name: config.catalog.display().to_string(),
         record_bytes_max: config.input.record_bytes_max as u64,
+        accept_replayed: config.input.accept_replayed,
         partitioner: config.partitioner.name().to_string(),
         partitions: found.partitions,
         group: config.kafka.group.clone(),

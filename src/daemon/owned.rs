@@ -21,7 +21,7 @@ use crate::commit::journal::{Genesis, JournalRecord, Position, Writer};
 use crate::commit::marks::Marks;
 use crate::commit::recovery::Recovered;
 use crate::commit::replay::clock_of;
-use crate::engine::{self, Ms};
+use crate::engine::{self, Catalog, Ms};
 use crate::ingest::consumer::{Backlog, Fetched};
 use crate::ingest::merge::{self, Next, Side};
 use crate::ingest::raw::{Input, RawBatch};
@@ -49,6 +49,7 @@ pub struct Owned {
     genesis: Option<Genesis>,
     place: [u8; 16],
     configured: bool,
+    configuration: Arc<FoldConfiguration>,
     /// When the batches began that still have dirty accounts.
     begun: VecDeque<(u64, Instant)>,
     /// The broker's time and when it was heard.
@@ -111,7 +112,7 @@ pub struct Turned {
 
 impl Owned {
     pub fn new(number: i32, epoch: u64, recovered: Recovered, names: Arc<Names>) -> Owned {
-        let Recovered { fold, sequence, position, marks, genesis, place, configured, .. } = recovered;
+        let Recovered { fold, sequence, position, marks, genesis, place, configured, configuration, .. } = recovered;
         let queue = |input: Input| Queue {
             batches: VecDeque::new(),
             next: position.next[input.index()],
@@ -132,6 +133,7 @@ impl Owned {
             genesis,
             place,
             configured,
+            configuration,
             begun: VecDeque::new(),
             witness: None,
             tick: Tick::Idle,
@@ -307,7 +309,7 @@ impl Owned {
         while self.begun.front().is_some_and(|(batch, _)| *batch < horizon) {
             self.begun.pop_front();
         }
-        self.write_once(settings, &mut state);
+        self.write_once(&mut state);
         let accepted = Accepted(self.fold.take_accepted());
         let latest = accepted.0.iter().map(|(_, time)| *time).max().unwrap_or(Ms::MIN);
         let late_ms = self.fold.catalogs().current().late_ms;
@@ -331,7 +333,7 @@ impl Owned {
             runs: open.runs,
             end,
             accepted,
-            configuration: settings.configuration.hash(),
+            configuration: self.configuration.hash(),
             engine_revision: engine::REVISION,
             horizon,
             needed_from: self.marks.needed_from(horizon, end.clock, late_ms),
@@ -362,15 +364,14 @@ impl Owned {
     }
 
     /// Genesis and fold configuration go into the state topic with the first batch that names them.
-    fn write_once(&mut self, settings: &Settings, state: &mut StateWrites) {
+    fn write_once(&mut self, state: &mut StateWrites) {
         if let Some(genesis) = &self.genesis {
             let bytes = postcard::to_stdvec(genesis).expect("encoding into memory has no way to fail");
             state.push((record::genesis_key(), record::plain_value(&bytes)));
         }
         if !self.configured {
-            let configuration: &FoldConfiguration = &settings.configuration;
-            let key = record::configuration_key(&configuration.hash());
-            state.push((key, record::plain_value(&configuration.encode())));
+            let key = record::configuration_key(&self.configuration.hash());
+            state.push((key, record::plain_value(&self.configuration.encode())));
             self.configured = true;
         }
     }
@@ -425,12 +426,21 @@ impl Owned {
     }
 
     /// Another configuration from the next batch on; `false` while a batch is open under the present one.
-    pub fn reload(&mut self, catalog: Arc<crate::engine::Catalog>) -> bool {
+    pub fn reload(&mut self, catalog: &Arc<Catalog>, configuration: &Arc<FoldConfiguration>) -> bool {
         if !self.open.is_empty() {
             return false;
         }
-        self.fold.use_catalog(catalog);
-        self.configured = false;
+        match self.fold.lacks(catalog) {
+            Some(lacks) => {
+                let partition = self.number;
+                tracing::error!(partition, "the new catalog is refused and the old one stays: {lacks}, which it lacks");
+            }
+            None => {
+                self.fold.use_catalog(Arc::clone(catalog));
+                self.configuration = Arc::clone(configuration);
+                self.configured = false;
+            }
+        }
         true
     }
 

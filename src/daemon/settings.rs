@@ -1,11 +1,9 @@
 //! What the daemon's threads read of the configuration, and the Kafka clients it makes of it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
 
-use crate::commit::configuration::FoldConfiguration;
 use crate::commit::producer::TRANSACTION_TIMEOUT;
 use crate::config::Config;
 
@@ -16,7 +14,6 @@ pub struct Settings {
     pub interval: Duration,
     pub records_max: usize,
     pub checkpoint: Duration,
-    pub configuration: Arc<FoldConfiguration>,
 }
 
 /// What every client shares: brokers, security, and what the user set in `[kafka.properties]`.

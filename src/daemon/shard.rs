@@ -14,8 +14,9 @@ use super::settings::Settings;
 use super::{answers, clock};
 use crate::commit::Stop;
 use crate::commit::batch::{Batch, Names};
-use crate::engine::Ms;
+use crate::commit::configuration::FoldConfiguration;
 use crate::engine::calendar::format_time;
+use crate::engine::{Catalog, Ms};
 use crate::ingest::consumer::{Backlog, Order, Orders};
 use crate::ingest::raw::Input;
 use crate::query::{PartitionStatus, Query, Reply, TopicStatus};
@@ -59,7 +60,7 @@ struct State {
     /// Which partitions count as starving, so that the counters go down again.
     starving: BTreeMap<i32, Input>,
     /// A configuration that some partition has still to take up.
-    reload: Option<Arc<crate::engine::Catalog>>,
+    reload: Option<(Arc<Catalog>, Arc<FoldConfiguration>)>,
     reloading: Vec<i32>,
     shown: Option<Instant>,
 }
@@ -130,9 +131,8 @@ impl Shard {
             ToShard::Revoked { partition } => self.forget(state, partition),
             ToShard::Ask { partition, query } => self.ask(state, partition, query),
             ToShard::Reload { catalog, configuration } => {
-                self.settings.configuration = configuration;
                 state.reloading = state.owned.keys().copied().collect();
-                state.reload = Some(catalog);
+                state.reload = Some((catalog, configuration));
             }
             ToShard::Stop => return Ok(false),
         }
@@ -171,7 +171,7 @@ impl Shard {
         let mut busy = false;
         for (number, owned) in &mut state.owned {
             if state.reloading.contains(number)
-                && state.reload.as_ref().is_some_and(|catalog| owned.reload(Arc::clone(catalog)))
+                && state.reload.as_ref().is_some_and(|(catalog, configuration)| owned.reload(catalog, configuration))
             {
                 state.reloading.retain(|waiting| waiting != number);
             } else if state.reloading.contains(number) {

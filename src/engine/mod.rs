@@ -48,6 +48,7 @@ pub(crate) use changes::ACCOUNT;
 pub use effects::{Body, Cause, Effects, Notice, Outcome, Reason, Rejection, Timer};
 pub use input::{Change, Command, Usage};
 pub use step::{Engine, Moment};
+pub use take_up::lacks;
 pub(crate) use timers::as_of;
 
 /// Milliseconds since 1970-01-01T00:00:00Z, UTC.

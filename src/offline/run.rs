@@ -62,8 +62,13 @@ pub struct Counts {
 impl Run {
     /// `quiet`: notices are counted only.
     pub fn new(catalog: Arc<Catalog>, quiet: bool) -> Run {
-        let rules =
-            Rules { record_bytes_max: RECORD_BYTES_MAX, partitioner: Partitioner::Any, partition: 0, partitions: 1 };
+        let rules = Rules {
+            record_bytes_max: RECORD_BYTES_MAX,
+            partitioner: Partitioner::Any,
+            partition: 0,
+            partitions: 1,
+            accept_replayed: false,
+        };
         Run {
             partition: Partition::new(Catalogs::new(catalog), rules, IdentityKey::default()),
             gate: Gate::Live,

@@ -22,7 +22,12 @@ pub struct Rules {
     pub partition: i32,
     /// Of the input topics.
     pub partitions: i32,
+    /// A usage record with the header of a replay is charged with the clock as its time, however late it is.
+    pub accept_replayed: bool,
 }
+
+/// Set by `meterd dlq replay --accept-late`.
+const ACCEPT_LATE: &[u8] = b"__meterd.accept-late";
 
 /// Receives what a fold tells, while the input's texts are still borrowed.
 pub trait Sink {
@@ -83,12 +88,15 @@ impl Partition {
     pub fn usage(&mut self, raw: &Raw<'_>, clock: Ms, gate: &mut Gate, sink: &mut impl Sink) -> Outcome {
         self.clock = self.clock.max(clock);
         let catalog = Arc::clone(self.engine.catalogs.current());
-        let input = match self.decoder.usage(&catalog, raw, self.rules.record_bytes_max) {
+        let mut input = match self.decoder.usage(&catalog, raw, self.rules.record_bytes_max) {
             Ok(input) => input,
             Err(refusal) => return Outcome::Refused(refusal),
         };
         if let Some(refusal) = misplaced(&self.rules, input.account) {
             return Outcome::Refused(refusal);
+        }
+        if self.rules.accept_replayed && raw.headers.iter().any(|header| header.key == ACCEPT_LATE) {
+            input.time = self.clock;
         }
         let identity = self.identities.of(input.account, input.source, input.id);
         let hash = hash_account(input.account);
@@ -237,6 +245,14 @@ impl Partition {
             self.oldest = self.oldest.max(self.clock.saturating_sub(before.late_ms));
         }
         self.engine.catalogs.push(catalog);
+    }
+
+    /// What accounts of this partition use that another catalog lacks.
+    pub fn lacks(&self, catalog: &Catalog) -> Option<String> {
+        self.accounts.iter().find_map(|held| {
+            let lacks = crate::engine::lacks(&held.account, &self.engine.catalogs, catalog)?;
+            Some(format!("account {:?} uses {lacks}", held.id))
+        })
     }
 
     pub fn use_rules(&mut self, rules: Rules) {
