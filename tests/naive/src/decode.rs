@@ -188,6 +188,8 @@ pub fn usage(event: &Event, timestamp: Ms, catalog: &Catalog) -> Result<Usage, R
             "billing" => out.payg = choice(text, "plan", "payg").ok_or(BAD)?,
             "session" => session = Some(text.filter(|t| sized(t, 256)).ok_or(BAD)?.to_owned()),
             "phase" => phase = Some(choice(text, "start", "end").ok_or(BAD)?),
+            // An empty string is no field, whatever its name.
+            _ if text == Some("") => return Err(BAD),
             name if catalog.quantities.contains(name) => match quantity(value) {
                 Some(amount) => {
                     out.quantities.insert(name.to_owned(), amount);

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 const USAGE: &str = "usage: naive simulate --catalog F [INPUT]
        naive generate --seed N --steps M --out DIR [--profile any|calm|noisy|commands]
-       naive compare --meterd PATH --seeds A..B --steps M [--profile P] [--jobs J] [--no-shrink]
+       naive compare --meterd PATH --seeds A..B --steps M [--profile P] [--jobs J] [--no-shrink] [--notices-only]
        naive test FILES...
        naive self --seeds A..B --steps M   (this model alone: that it runs)";
 
@@ -128,7 +128,9 @@ fn run_compare(args: &[String]) -> Result<ExitCode, String> {
     let meterd = option(args, "--meterd").ok_or("--meterd is missing")?;
     let directory = std::env::temp_dir().join(format!("naive-{}", std::process::id()));
     let shrink = !args.iter().any(|a| a == "--no-shrink");
-    let compare = compare::Compare { meterd: meterd.into(), steps, profile: profile(args)?, directory, shrink };
+    let notices_only = args.iter().any(|a| a == "--notices-only");
+    let compare =
+        compare::Compare { meterd: meterd.into(), steps, profile: profile(args)?, directory, shrink, notices_only };
     let seeds = seeds(args)?;
     let next = std::sync::atomic::AtomicU64::new(seeds.start);
     let failed = std::sync::atomic::AtomicU64::new(0);

@@ -54,6 +54,8 @@ impl Step {
         let plan = account.plan(catalog);
         let mut caps_before = BTreeMap::new();
         for (index, limit) in plan.limits.iter().enumerate() {
+            // What a user who is not known yet would have: the key without a user.
+            caps_before.insert((index, None), limits::cap(account, catalog, plan, index, &None));
             for key in account.keys(limit) {
                 let cap = limits::cap(account, catalog, plan, index, &key);
                 // A sliding window may have fallen under a warning since the last input.
@@ -112,7 +114,7 @@ impl Step {
                 let used = limits::used(limit, &counter, self.clock);
                 let exceeded = used >= cap;
                 let of = (index, key.clone());
-                let former = self.caps_before.get(&of).copied();
+                let former = self.caps_before.get(&of).or(self.caps_before.get(&(index, None))).copied();
                 let data = |threshold: Option<&str>, reason: Option<&str>| {
                     let period = (account.current().start, account.current().end);
                     let (kind, start, resets_at) = limits::window(limit, &counter, cap, self.clock, period);

@@ -5,7 +5,7 @@ use crate::catalog::{self, Catalog, Measure};
 use crate::decode::{Dim, Phase, Usage};
 use crate::grants;
 use crate::limits;
-use crate::num::{self, Amt, E15, ONE};
+use crate::num::{self, Amt, ONE};
 use crate::price::{self, Facts, Priced};
 use crate::step::{ACCESS, OVERFLOW_STARTED, SESSION, Step, overflows};
 use crate::time::{self, Ms};
@@ -112,7 +112,7 @@ fn ended(open: &Session, time: Ms, end: Option<Fields>) -> Facts {
 
 fn charge(c: &Catalog, account: &Account, facts: &Facts, row: usize, clock: Ms) -> Result<Charge, &'static str> {
     let priced = price::price(c, &c.rates[row], facts)?;
-    routed(c, account, facts, priced, clock)
+    routed(c, account, facts, priced, clock, false)
 }
 
 fn route(c: &Catalog, account: &Account, facts: &Facts, clock: Ms) -> (Route, Option<String>) {
@@ -138,7 +138,15 @@ fn fits(c: &Catalog, limit: &catalog::Limit, facts: &Facts) -> bool {
         && limit.group.as_ref().is_none_or(|g| facts.in_group(c, g))
 }
 
-fn routed(c: &Catalog, account: &Account, facts: &Facts, priced: Priced, clock: Ms) -> Result<Charge, &'static str> {
+/// `automatic`: what the price cannot be exchanged for is 0: the charge, or what a limit counts.
+fn routed(
+    c: &Catalog,
+    account: &Account,
+    facts: &Facts,
+    priced: Priced,
+    clock: Ms,
+    automatic: bool,
+) -> Result<Charge, &'static str> {
     let plan = account.plan(c);
     let (route, trigger) = route(c, account, facts, clock);
     let (unit, draws) = match route {
@@ -146,10 +154,7 @@ fn routed(c: &Catalog, account: &Account, facts: &Facts, priced: Priced, clock: 
         _ => (c.payg.as_ref().expect("checked before").unit.clone(), true),
     };
     let convert = |to: &str| price::exchange(c, &priced.unit, to, priced.price, &account.class, facts.time);
-    let amount = convert(&unit)?;
-    if amount >= E15 {
-        return Err("bad_quantity");
-    }
+    let amount = if automatic { convert(&unit).unwrap_or(0) } else { convert(&unit)? };
     let mut adds = Vec::new();
     if route == Route::Plan {
         for (index, limit) in plan.limits.iter().enumerate() {
@@ -160,6 +165,7 @@ fn routed(c: &Catalog, account: &Account, facts: &Facts, priced: Priced, clock: 
                 Measure::Records => ONE,
                 Measure::Quantity(name) => facts.quantity(name),
                 Measure::Unit(of) if *of == unit => amount,
+                Measure::Unit(of) if automatic => convert(of).unwrap_or(0),
                 Measure::Unit(of) => convert(of)?,
             };
             adds.push((index, facts.user.clone().filter(|_| limit.by_user), add));
@@ -288,10 +294,11 @@ pub fn close_session(c: &Catalog, account: &mut Account, step: &mut Step, id: &s
     let open = account.sessions.remove(id).expect("an open session");
     account.closed_sessions.insert(id.to_owned(), step.clock);
     let facts = ended(&open, open.closes_at, None);
-    let charge = charge(c, account, &facts, open.row, step.clock).unwrap_or_else(|_| {
-        let rate = &c.rates[open.row];
+    let rate = &c.rates[open.row];
+    let charge = price::price(c, rate, &facts).and_then(|p| routed(c, account, &facts, p, step.clock, true));
+    let charge = charge.unwrap_or_else(|_| {
         let free = Priced { unit: rate.unit.clone(), price: 0, quantities: price::used_quantities(rate, &facts) };
-        routed(c, account, &facts, free, step.clock).unwrap_or_else(|_| unreachable!("nothing to exchange"))
+        routed(c, account, &facts, free, step.clock, true).unwrap_or_else(|_| unreachable!("nothing to exchange"))
     });
     let seconds = facts.quantity("seconds");
     let data = json!({
