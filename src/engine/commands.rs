@@ -202,7 +202,10 @@ impl State {
         match when {
             Some(When::Now) => self.upgrade(step, to),
             None if upgrade => self.upgrade(step, to),
-            _ => self.wait(step, &to, false),
+            _ => match self.waits_until(step) {
+                Some(until) => self.wait(step, &to, until, false),
+                None => self.upgrade(step, to),
+            },
         }
         Ok(())
     }
@@ -212,13 +215,13 @@ impl State {
         if self.plan == plan {
             return reject(Rejection::NothingToCancel, "expected another plan than the default one, found that one");
         }
-        match when {
-            When::Now => self.fall_to(step, plan, ChangeReason::Cancelled),
-            When::PeriodEnd => {
+        match self.waits_until(step).filter(|_| when == When::PeriodEnd) {
+            Some(until) => {
                 let seats = plan_of(step.catalog, plan).seats;
                 let to = Move { plan, seats, billing: Interval::Month, reason: ChangeReason::Cancelled };
-                self.wait(step, &to, true);
+                self.wait(step, &to, until, true);
             }
+            None => self.fall_to(step, plan, ChangeReason::Cancelled),
         }
         Ok(())
     }

@@ -185,8 +185,7 @@ impl State {
     }
 
     /// Makes a change wait; it replaces one that waits already.
-    pub fn wait(&mut self, step: &mut Step<'_>, to: &Move, cancels: bool) {
-        let effective_at = self.waits_until(step);
+    pub fn wait(&mut self, step: &mut Step<'_>, to: &Move, effective_at: Ms, cancels: bool) {
         let Move { plan, seats, billing, .. } = *to;
         self.rare_mut().pending = Some(Pending { plan, seats, billing, effective_at, cancels });
         let from = plan_of(step.catalog, self.plan).name.clone();
@@ -196,19 +195,19 @@ impl State {
         step.changes.tell(Stage::Account, body);
     }
 
-    /// The first end of a period at or after the end of the billing cycle.
-    fn waits_until(&self, step: &Step<'_>) -> Ms {
+    /// The first end of a period at or after the end of the billing cycle. On an endless free plan nothing waits.
+    pub fn waits_until(&self, step: &Step<'_>) -> Option<Ms> {
         let plan = plan_of(step.catalog, self.plan);
         let cycle_end = self.cycle(step.now).end.expect("a billing cycle has an end");
-        match self.period.span.end {
+        Some(match self.period.span.end {
             Some(end) if plan.price.is_none() || plan.ends_after_ms.is_some() || end >= cycle_end => end,
             Some(_) => {
                 let after = period_at(plan.period, None, self.anchor, cycle_end);
                 if after.start == cycle_end { cycle_end } else { after.end.unwrap_or(cycle_end) }
             }
-            None if plan.price.is_none() => step.now,
+            None if plan.price.is_none() => return None,
             None => cycle_end,
-        }
+        })
     }
 
     /// Drops what waits, unapplied.
