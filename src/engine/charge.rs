@@ -79,14 +79,24 @@ pub(crate) struct Work {
 impl State {
     /// What the record costs and adds, or why it is refused. Changes nothing but windows that are over.
     pub fn assess(&mut self, step: &mut Step<'_>, record: &Billable<'_>) -> Result<Charge, Refusal> {
-        let catalog = step.catalog;
-        let (route, overflow) = self.route(step, record);
-        let price = match price(record.row.catalog, record.row.rate, record.row.quantities, record.row.dimensions) {
+        let row = record.row;
+        let price = match price(row.catalog, row.rate, row.quantities, row.dimensions) {
             Ok(price) => price,
             Err(_) if record.lenient => Amount::ZERO,
             Err(PriceError::NoRate(message)) => return Err(Refusal::new(Reason::NoRate, message)),
             Err(PriceError::BadQuantity(message)) => return Err(Refusal::new(Reason::BadQuantity, message)),
         };
+        let charge = self.assess_priced(step, record, price)?;
+        match self.bounds(record, &charge) {
+            Ok(()) => Ok(charge),
+            Err(_) if record.lenient => Ok(charge.emptied()),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    fn assess_priced(&mut self, step: &mut Step<'_>, record: &Billable<'_>, price: Amount) -> Result<Charge, Refusal> {
+        let catalog = step.catalog;
+        let (route, overflow) = self.route(step, record);
         let priced_in = unit_in(catalog, record.row)?;
         let plan = plan_of(catalog, self.plan);
         let route_unit = match route {
@@ -137,11 +147,7 @@ impl State {
         } else {
             used_by_old_row(catalog, row, &mut charge.work.used);
         }
-        match self.bounds(record, &charge) {
-            Ok(()) => Ok(charge),
-            Err(_) if record.lenient => Ok(charge.emptied()),
-            Err(refusal) => Err(refusal),
-        }
+        Ok(charge)
     }
 
     /// Carries out what was assessed.
