@@ -20,9 +20,7 @@ pub fn holds(fold: &Partition, ask: &Ask) -> bool {
 pub fn answer(fold: &Partition, ask: &Ask, wall: Ms) -> Reply {
     let (catalogs, clock) = (fold.catalogs(), fold.clock());
     match ask {
-        Ask::View { account: id } => {
-            json(fold.find(id).and_then(|account| view::view(catalogs, id, account, clock)))
-        }
+        Ask::View { account: id } => json(fold.find(id).and_then(|account| view::view(catalogs, id, account, clock))),
         Ask::Usage { account: id, month, by } => {
             let Some(account) = fold.find(id) else { return Reply::NotFound };
             match view::usage(catalogs, id, account, (*month, by.as_deref()), clock) {

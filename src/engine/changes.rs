@@ -66,6 +66,10 @@ impl Changes {
         self.touched.push(Touched { limit, user, why });
     }
 
+    pub fn pool_changed(&self, state: &State) -> bool {
+        self.former_pool.is_some_and(|former| former != state.pool)
+    }
+
     /// Forgets what a refused input began.
     pub fn forget(&mut self) {
         self.notices.clear();

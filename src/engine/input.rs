@@ -19,6 +19,8 @@ pub struct Usage<'a> {
     pub session: Option<(&'a str, Phase)>,
     /// Of the quantities the catalog uses, those present, in order of id; `requests` is always there.
     pub quantities: &'a [(QuantityId, Amount)],
+    /// Whether the record itself says how many `requests`.
+    pub requests_given: bool,
     /// Of the dimensions the catalog uses (and `model`), those present, in order of id.
     pub dimensions: &'a [(DimensionId, Dimension<'a>)],
 }

@@ -139,6 +139,15 @@ impl State {
         self.users.get(user).limit(limit).and_then(|state| state.own).or(of_account)
     }
 
+    /// Whether the cap that applies is a share of the pool.
+    fn is_share(&self, catalog: &Catalog, limit: LimitIndex, user: UserIndex) -> bool {
+        let of_catalog = catalog.plans[usize::from(self.plan)].limits[usize::from(limit)].cap;
+        match self.own_cap(limit, user) {
+            Some(own) => matches!(own, OwnCap::Percent(_)),
+            None => !matches!(of_catalog, Cap::Amount(_)),
+        }
+    }
+
     /// The state of a limit, made if there is none yet.
     pub fn limit_mut(&mut self, limit: LimitIndex, user: UserIndex, window: &Window) -> &mut LimitState {
         if user == ACCOUNT {
@@ -198,7 +207,7 @@ impl State {
         if step.changes.plan_changed {
             list.clear();
             self.touch_all(step.catalog, &mut list, Why::Counted, |_| true);
-        } else if step.changes.former_pool.is_some_and(|former| former != self.pool) {
+        } else if step.changes.pool_changed(self) {
             let unit = step.catalog.plans[usize::from(self.plan)].unit.map(Measure::Unit);
             self.touch_all(step.catalog, &mut list, Why::Cap, |limit| unit == Some(limit.measure));
         }
@@ -267,7 +276,8 @@ impl State {
         let row = &catalog.plans[usize::from(self.plan)].limits[usize::from(limit)];
         let cap = self.cap(catalog, limit, user);
         let former = self.former_cap(step, limit, user);
-        if why == Why::Cap && cap == former {
+        let changed = cap != former || (step.changes.pool_changed(self) && self.is_share(catalog, limit, user));
+        if why == Why::Cap && !changed {
             return;
         }
         let (now, span) = (step.now, self.span());
@@ -276,7 +286,7 @@ impl State {
         state.slide(row, former, now);
         let used = state.counter.used();
         // A window that begins with cap 0 changes nothing.
-        if why != Why::Reset || !cap.is_zero() {
+        if why != Why::Reset || changed || !cap.is_zero() {
             let edges = cross(state, row, cap);
             if edges.is_any() {
                 let reason = match (plan_changed, used < former) {

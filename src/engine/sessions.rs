@@ -254,11 +254,11 @@ impl Fields {
         fields
     }
 
-    /// Puts a record's fields over these. Its `requests`, which every record has, counts only where it is not the usual 1.
+    /// Puts a record's fields over these. A count of `requests` that it does not give itself changes nothing.
     fn overlay(&mut self, catalog: &Catalog, input: &Usage<'_>) {
         for (id, amount) in input.quantities {
             let name = &catalog.quantities[usize::from(*id)];
-            if *id != REQUESTS || *amount != Amount::whole(1) || !self.quantities.contains_key(name) {
+            if *id != REQUESTS || input.requests_given || !self.quantities.contains_key(name) {
                 self.quantities.insert(name.clone(), *amount);
             }
         }

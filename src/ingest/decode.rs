@@ -63,6 +63,7 @@ impl Decoder {
             billing: fields.billing,
             session: fields.session,
             quantities: fields.quantities,
+            requests_given: fields.requests_given,
             dimensions: fields.dimensions,
         })
     }

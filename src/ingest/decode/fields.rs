@@ -25,6 +25,7 @@ pub(super) struct Fields<'a, 'c> {
     session: Option<&'a str>,
     phase: Option<Phase>,
     quantities: BumpVec<'a, (QuantityId, Amount)>,
+    requests_given: bool,
     dimensions: BumpVec<'a, (DimensionId, Dimension<'a>)>,
     seen: Seen<'a>,
     bad_field: Option<String>,
@@ -45,6 +46,7 @@ pub(super) struct Data<'a> {
     pub billing: Billing,
     pub session: Option<(&'a str, Phase)>,
     pub quantities: &'a [(QuantityId, Amount)],
+    pub requests_given: bool,
     pub dimensions: &'a [(DimensionId, Dimension<'a>)],
 }
 
@@ -82,6 +84,7 @@ impl<'a, 'c> Fields<'a, 'c> {
             session: None,
             phase: None,
             quantities,
+            requests_given: false,
             dimensions: BumpVec::with_capacity_in(12, arena),
             seen: Seen { known: 0, quantities: 0, dimensions: 0, others: BumpVec::new_in(arena) },
             bad_field: None,
@@ -204,6 +207,7 @@ impl<'a, 'c> Fields<'a, 'c> {
             Ok(amount) if amount >= Amount::ZERO && amount < Amount::VALUE_LIMIT => {
                 if id == REQUESTS {
                     self.quantities[0].1 = amount;
+                    self.requests_given = true;
                 } else {
                     self.quantities.push((id, amount));
                 }
@@ -261,6 +265,7 @@ impl<'a, 'c> Fields<'a, 'c> {
             billing: self.billing,
             session: self.session.zip(self.phase),
             quantities: self.quantities.into_bump_slice(),
+            requests_given: self.requests_given,
             dimensions: self.dimensions.into_bump_slice(),
         })
     }
