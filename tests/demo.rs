@@ -67,6 +67,7 @@ fn shows_a_business_at_work_and_ends_on_ctrl_c() {
     let mut demo = Demo::start(&["--rate", "300"]);
     assert!(demo.wait_for("for production").contains("nothing here is for production"));
     let address = demo.wait_for("dashboard").split_whitespace().last().expect("an address").to_owned();
+    let config = demo.wait_for("take part").split_whitespace().last().expect("a path").to_owned();
     demo.wait_for("subscription.changed");
     demo.wait_for("grant.issued");
     let until_notice = demo.started.elapsed();
@@ -77,7 +78,32 @@ fn shows_a_business_at_work_and_ends_on_ctrl_c() {
         client.get(url).call().expect(path).body_mut().read_to_string().expect("UTF-8")
     };
     assert!(get("/").contains("<title>meterd</title>"));
+    let json = |path: &str| serde_json::from_str::<serde_json::Value>(&get(path)).expect("JSON");
+    let view = json("/v1/accounts/acme");
+    assert_eq!((&view["account"], &view["seats"]), (&"acme".into(), &3.into()));
+    let ids: Vec<String> = json("/v1/accounts")["accounts"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|line| line["account"].as_str().expect("an id").to_owned())
+        .collect();
+    assert_eq!(ids, ["acme", "globex", "hooli", "initech", "northwind", "stark", "umbrella", "wayne"]);
+    let usage = json("/v1/accounts/acme/usage?by=model");
+    assert!(usage["values"].as_array().is_some_and(|values| !values.is_empty()), "{usage}");
+    assert_eq!(json("/v1/accounts/acme/usage?by=shoe")["status"], 400);
+    let check = json("/v1/accounts/acme/check?user=chloe&type=llm.call&model=haiku-4.5&amount=1");
+    assert_eq!(check["route"], "plan", "{check}");
+    assert_eq!(json("/v1/partitions")["partitions"].as_array().map(Vec::len), Some(4));
+    assert_eq!(json("/v1/accounts/nobody")["status"], 404);
     assert!(get("/metrics").contains("meterd_conservation_violations_total 0"));
+    let sent = Command::new(env!("CARGO_BIN_EXE_meterd"))
+        .args(["account", "grant-issue", "acme", "--unit", "credit", "--amount", "777", "--name", "thanks"])
+        .args(["--config", &config])
+        .output()
+        .expect("the program runs");
+    let told = String::from_utf8_lossy(&sent.stdout).into_owned();
+    assert!(sent.status.success() && told.contains("meter.accounts partition "), "{sent:?}");
+    demo.wait_for("777 credit granted as thanks");
     let (code, errors) = demo.interrupt();
     assert_eq!(code, 0, "{errors}");
     let summary = demo.wait_for("conservation held");

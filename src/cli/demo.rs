@@ -27,6 +27,7 @@ use world::World;
 
 const CATALOG: &str = include_str!("../../config/catalogs/zencoder.toml");
 const PARTITIONS: i32 = 4;
+const CONFIG: &str = "meterd.toml";
 const LISTEN: &str = "127.0.0.1:9464";
 
 /// Run everything in one process with invented usage, to look at; not for production
@@ -60,7 +61,7 @@ pub fn run(arguments: Arguments, globals: &Globals) -> Result<Verdict, Failure> 
     let topics = topics.clone();
     let daemon = daemon::start(config, Options { mock: true }).map_err(failure)?;
     if globals.output == Output::Text {
-        introduce(&daemon, arguments.rate)?;
+        introduce(&daemon, arguments.rate, &folder)?;
     }
     let world = World::start(&brokers, &topics, arguments.rate, daemon.backend.clone())
         .map_err(|error| Failure::unavailable(format!("the embedded broker took no producer: {error}")))?;
@@ -75,15 +76,17 @@ pub fn run(arguments: Arguments, globals: &Globals) -> Result<Verdict, Failure> 
     Ok(Verdict::Clean)
 }
 
-fn introduce(daemon: &Daemon, rate: u32) -> Result<(), Failure> {
+fn introduce(daemon: &Daemon, rate: u32, folder: &Folder) -> Result<(), Failure> {
     print(&format!(
         "meterd demo: an embedded broker, {rate} invented records a second, catalog zencoder. Nothing is kept, and \
          nothing here is for production.\n\n  \
          dashboard  http://{0}/\n  \
          an account http://{0}/#/account/acme\n  \
          the same   meterd account show acme --url http://{0}\n  \
+         take part  meterd account topup acme --amount 5000 --unit credit --price 20 --currency usd --config {1}\n  \
          end        Ctrl-C\n\n",
-        daemon.http
+        daemon.http,
+        folder.path.join(CONFIG).display()
     ))
 }
 
@@ -174,7 +177,7 @@ fn config(folder: &Folder, brokers: &str, listen: String) -> Result<Config, Fail
         catalog.display().to_string(),
         folder.path.join("data").display().to_string(),
     );
-    let file = folder.write("meterd.toml", &text)?;
+    let file = folder.write(CONFIG, &text)?;
     config::load(&file).map_err(Failure::config)
 }
 

@@ -1,6 +1,6 @@
 // The list of accounts, by id; the prefix and the page are in the address.
 
-import { every, get } from "./api.js";
+import { get } from "./api.js";
 import { h, panel, show, table } from "./dom.js";
 import { count } from "./format.js";
 
@@ -17,14 +17,9 @@ export function page(main, { query, signal, failed }) {
     onchange: (event) => { location.hash = `#/accounts?${new URLSearchParams({ prefix: event.target.value.trim() })}`; },
   });
   show(main, h("h1", {}, "Accounts"), h("div.filters", {}, h("label", {}, "Id ", search)), list);
-  every(5_000, signal, async () => {
-    try {
-      const asked = new URLSearchParams({ prefix, after, limit: String(PAGE) });
-      show(list, accountTable(await get(`/v1/accounts?${asked}`, signal), prefix, after));
-    } catch (error) {
-      failed(error);
-    }
-  });
+  // Once, not again and again: the daemon looks through all ids for it.
+  const asked = new URLSearchParams({ prefix, after, limit: String(PAGE) });
+  get(`/v1/accounts?${asked}`, signal).then((found) => show(list, accountTable(found, prefix, after)), failed);
 }
 
 function accountTable(found, prefix, after) {

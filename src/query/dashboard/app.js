@@ -16,22 +16,32 @@ function route() {
   leave.abort();
   leave = new AbortController();
   const [path, query] = location.hash.replace(/^#/, "").split("?");
-  const [, name = "", id = ""] = path.split("/");
+  const [, name = "", escaped = ""] = path.split("/");
+  const id = unescaped(escaped);
   const pages = { "": overview, accounts, notices, account };
   const page = pages[name] ?? overview;
   const shown = name === "account" ? "accounts" : name || "overview";
   for (const one of document.querySelectorAll("nav a")) {
     if (one.dataset.page === shown) one.setAttribute("aria-current", "page"); else one.removeAttribute("aria-current");
   }
-  const title = name === "account" ? decodeURIComponent(id) : { accounts: "Accounts", notices: "Notices" }[name];
+  const title = name === "account" ? id : { accounts: "Accounts", notices: "Notices" }[name];
   document.title = title ? `${title} · meterd` : "meterd";
   main.replaceChildren();
-  page.page(main, { id: decodeURIComponent(id), query: new URLSearchParams(query), signal: leave.signal, failed });
+  page.page(main, { id, query: new URLSearchParams(query), signal: leave.signal, failed });
   if (!first) {
     main.focus({ preventScroll: true });
     scrollTo(0, 0);
   }
   first = false;
+}
+
+/** An address typed by hand may not be well formed. */
+function unescaped(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 /** A page could not be drawn: what the daemon said takes its place, or what is shown stays and the state says so. */

@@ -14,12 +14,13 @@ export function ceiling(value) {
 
 /**
  * `series`: [{ name, values, kind: "area" | "line", tone }], oldest first, one value each second.
- * `format(value)` gives the text of a value. `slots` is how many values the width holds.
+ * `format(value)` gives the text of a value. The width holds one minute, two or five, as many as there are.
  */
-export function chart({ label, series, format, slots = 300, floor = 0 }) {
+export function chart({ label, series, format, floor = 0 }) {
   const most = Math.max(floor, ...series.flatMap((one) => one.values));
   const top = ceiling(most);
   const length = series[0].values.length;
+  const slots = [60, 120, 300].find((many) => many >= length) ?? length;
   const x = (place) => WIDTH - ((length - 1 - place) / (slots - 1)) * WIDTH;
   const y = (value) => HEIGHT - (value / top) * (HEIGHT - 4) - 1;
   const points = (values) => values.map((value, place) => `${x(place).toFixed(1)},${y(value).toFixed(1)}`).join("L");

@@ -18,9 +18,10 @@ const TONES = {
   "grace.started": "warn", "grace.ended": "good", "command.rejected": "bad",
 };
 export const TYPES = Object.keys(TONES);
+export const toneOf = (type) => TONES[type] ?? "calm";
 
 const exact = (text, unit) => h("b", { title: unit ? `${text} ${unit}` : text }, amount(text), unit && ` ${unit}`);
-const who = (data) => (data.user ? [h("b", {}, data.user), " "] : []);
+const who = (data) => [data.user ? h("b", {}, data.user) : "the account", " "];
 const DOES = { block: "block further use", overflow: "use goes on as pay as you go", notify: "nothing is blocked" };
 
 const WORDS = {
@@ -55,7 +56,7 @@ export function item(notice, withAccount) {
   const kind = notice.type.replace("meterd.", "");
   const words = WORDS[kind]?.(notice.data) ?? [kind];
   const account = notice.subject;
-  return h(`li.notice.${TONES[kind] ?? "calm"}`, { "data-key": notice.id },
+  return h(`li.notice.${toneOf(kind)}`, { "data-key": notice.id },
     h("span.mark", { "aria-hidden": "true" }),
     h("time", { datetime: notice.time, title: notice.time }, timeOfDay(notice.time)),
     withAccount && h("a.account", { href: `#/account/${encodeURIComponent(account)}`, title: account }, account),

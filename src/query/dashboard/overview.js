@@ -4,7 +4,7 @@ import { every, get } from "./api.js";
 import { chart, stacked } from "./chart.js";
 import { h, panel, show, table } from "./dom.js";
 import { count, duration, percent, rate, timeOfDay } from "./format.js";
-import { feed } from "./notices.js";
+import { feed, toneOf } from "./notices.js";
 
 const OUTCOMES = {
   applied: "priced, drawn and counted",
@@ -19,11 +19,12 @@ export function page(main, { signal, failed }) {
   const outcomes = h("div");
   const partitions = h("div");
   const strip = h("div.strip");
+  const types = h("div");
   show(main,
     h("h1.hidden", {}, "Overview"),
     numbers, strip,
     h("div.columns", {},
-      h("div.stack", {}, partitions, outcomes),
+      h("div.stack", {}, partitions, outcomes, types),
       feed({ title: "Notices", filter: {}, shown: 60, signal, actions: h("a.small", { href: "#/notices" }, "All") })));
   every(1_000, signal, async () => {
     try {
@@ -32,6 +33,7 @@ export function page(main, { signal, failed }) {
       show(strip, facts(overview, owned.partitions));
       show(outcomes, dispositions(overview));
       show(partitions, partitionTable(owned.partitions));
+      show(types, noticeTypes(overview.notices));
     } catch (error) {
       failed(error);
     }
@@ -106,6 +108,16 @@ function dispositions(overview) {
       h("span.note", {}, percent(overview.outcomes[name], all))))),
     reasons.length > 0 && h("p.reasons", {}, "Quarantined for ", reasons.map(([reason, number]) =>
       h("span.tag", {}, reason, " ", h("b", {}, count(number))))));
+}
+
+function noticeTypes(counts) {
+  const sorted = Object.entries(counts).sort((one, other) => other[1] - one[1]);
+  if (sorted.length === 0) return null;
+  return panel("Notices by type", { note: "since the start" },
+    h("ul.legend.types", {}, sorted.map(([type, number]) => h("li", {},
+      h(`span.swatch.${toneOf(type)}`, { "aria-hidden": "true" }),
+      h("a", { href: `#/notices?${new URLSearchParams({ type })}` }, type),
+      h("b", { title: String(number) }, count(number))))));
 }
 
 function partitionTable(partitions) {
