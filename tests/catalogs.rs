@@ -71,3 +71,63 @@ fn first_difference(recorded: &str, seen: &str) -> String {
     let (recorded, seen) = pair.unwrap_or(("(the files differ in length)", ""));
     format!("\nrecorded {recorded}\nfound    {seen}\n(METERD_BLESS=1 cargo test --test catalogs writes it anew)")
 }
+
+/// Whatever stands in the file, it is answered with findings that can be shown, or with a catalog.
+#[test]
+fn broken_catalogs_are_never_more_than_findings() {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/catalogs/zencoder.toml");
+    let shipped = std::fs::read_to_string(shipped).expect("a catalog");
+    let pieces = [
+        "\"",
+        "=",
+        "[",
+        "[[",
+        "]]",
+        "{",
+        "}",
+        "\n",
+        "é\u{1}",
+        "*",
+        "9999999999999999999999",
+        "-",
+        "1e9",
+        "#",
+        "\t",
+        "'''",
+    ];
+    let config = proptest::test_runner::Config { failure_persistence: None, ..Default::default() };
+    let edits = proptest::collection::vec((0..shipped.len(), 0..40_usize, 0..pieces.len()), 1..4);
+    proptest::proptest!(config, |(edits in edits)| {
+        let mut text = shipped.clone();
+        for (at, cut, piece) in edits {
+            let start = text.floor_char_boundary(at);
+            let end = text.floor_char_boundary((start + cut).min(text.len())).max(start);
+            text.replace_range(start..end, pieces[piece]);
+        }
+        if let Err(wrong) = catalog::parse(&text, "catalog.toml") {
+            assert!(wrong.has_errors());
+            let lines = text.lines().count() + 1;
+            assert!(wrong.list.iter().all(|one| (1..=lines).contains(&one.line)), "{wrong}");
+        }
+    });
+}
+
+/// Ten thousand models are a matter of a moment.
+#[test]
+fn large_catalogs_are_checked_quickly() {
+    let mut text = String::from("default_plan = \"free\"\n[plan.free]\n[unit.usd]\n");
+    for model in 0..10_000 {
+        write!(
+            text,
+            "[[rate]]\ntype = \"llm.call\"\nmatch = {{ model = \"vendor/model-{model}\" }}\nunit = \"usd\"\n\
+             price = [{{ quantity = \"input_tokens\", rate = \"0.25\", per = 1_000_000 }}]\n"
+        )
+        .expect("a string");
+    }
+    let begun = std::time::Instant::now();
+    let (catalog, warnings) = catalog::parse(&text, "large.toml").unwrap_or_else(|wrong| panic!("{wrong}"));
+    assert_eq!((catalog.rates.len(), warnings.len()), (10_000, 0));
+    let took = begun.elapsed();
+    assert!(took.as_secs() < 60, "{took:?}");
+    println!("10,000 rows took {took:?}");
+}

@@ -28,9 +28,9 @@ pub struct Diagnostic {
     /// What would be right.
     pub help: Option<String>,
     #[serde(skip)]
-    excerpt: String,
+    pub(super) excerpt: String,
     #[serde(skip)]
-    marked: usize,
+    pub(super) marked: usize,
 }
 
 /// Everything found in one file, errors and warnings in the order of the file.
@@ -40,43 +40,28 @@ pub struct Diagnostics {
 }
 
 impl Diagnostic {
-    /// `span` is a range of bytes of `text`.
-    pub(super) fn new(
-        severity: Severity,
-        file: &str,
-        text: &str,
-        span: Range<usize>,
-        key: &str,
-        message: String,
-        help: Option<String>,
-    ) -> Diagnostic {
-        let start = floor_char_boundary(text, span.start);
-        let end = floor_char_boundary(text, span.end).max(start);
-        let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
-        let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
-        let marked = text[start..end.min(line_end)].trim_end().chars().count().max(1);
+    /// The parts that follow from a line of the file and the bytes of it that are marked.
+    pub(super) fn in_line(line: &str, span: Range<usize>) -> Diagnostic {
+        let start = line.floor_char_boundary(span.start);
+        let end = line.floor_char_boundary(span.end).max(start);
+        // One column for each character, whatever stands in the file, so that the carets meet it.
+        let shown: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         Diagnostic {
-            severity,
-            file: file.to_owned(),
-            line: text[..start].matches('\n').count() + 1,
-            column: text[line_start..start].chars().count() + 1,
-            key: key.to_owned(),
-            message,
-            help,
-            // One column for each character, whatever stands in the file, so that the carets meet it.
-            excerpt: text[line_start..line_end]
-                .chars()
-                .map(|c| if c.is_control() { ' ' } else { c })
-                .collect::<String>()
-                .trim_end()
-                .to_owned(),
-            marked,
+            severity: Severity::Error,
+            file: String::new(),
+            line: 1,
+            column: line[..start].chars().count() + 1,
+            key: String::new(),
+            message: String::new(),
+            help: None,
+            excerpt: shown.trim_end().to_owned(),
+            marked: line[start..end].trim_end().chars().count().max(1),
         }
     }
 
     /// A finding about the file as a whole: it cannot be read.
     pub(super) fn of_file(file: &str, message: String, help: Option<String>) -> Diagnostic {
-        Diagnostic::new(Severity::Error, file, "", 0..0, "", message, help)
+        Diagnostic { file: file.to_owned(), message, help, ..Diagnostic::in_line("", 0..0) }
     }
 
     /// Drops the line of the file.
@@ -87,14 +72,6 @@ impl Diagnostic {
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
     }
-}
-
-fn floor_char_boundary(text: &str, at: usize) -> usize {
-    let mut at = at.min(text.len());
-    while !text.is_char_boundary(at) {
-        at -= 1;
-    }
-    at
 }
 
 impl Diagnostics {

@@ -14,6 +14,8 @@ use super::diagnostics::{Diagnostic, Diagnostics, Severity};
 pub struct Reading<'t> {
     file: &'t str,
     text: &'t str,
+    /// Where the lines begin, so that places cost no walk through the text.
+    line_starts: Vec<usize>,
     found: RefCell<Vec<Diagnostic>>,
 }
 
@@ -53,7 +55,9 @@ impl<'t> Reading<'t> {
         check: impl FnOnce(&Reading<'_>, Table<'_>) -> Option<T>,
     ) -> (Option<T>, Diagnostics) {
         let (document, mistakes) = DeTable::parse_recoverable(text);
-        let reading = Reading { file, text, found: RefCell::default() };
+        let after_breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
+        let line_starts = std::iter::once(0).chain(after_breaks).collect();
+        let reading = Reading { file, text, line_starts, found: RefCell::default() };
         for mistake in &mistakes {
             let place = Place { path: String::new(), span: mistake.span().unwrap_or(0..0) };
             reading.error(&place, format!("this is not TOML: {}", mistake.message()), None);
@@ -87,14 +91,26 @@ impl<'t> Reading<'t> {
     }
 
     fn report(&self, severity: Severity, place: &Place, message: String, help: Option<String>) {
-        let found = Diagnostic::new(severity, self.file, self.text, place.span.clone(), &place.path, message, help);
+        let line = self.line(place) as usize;
+        let line_start = self.line_starts[line - 1];
+        let line_end = self.line_starts.get(line).map_or(self.text.len(), |next| next - 1);
+        let of_line = place.span.start.saturating_sub(line_start)..place.span.end.saturating_sub(line_start);
+        let found = Diagnostic {
+            severity,
+            file: self.file.to_owned(),
+            line,
+            key: place.path.clone(),
+            message,
+            help,
+            ..Diagnostic::in_line(&self.text[line_start..line_end], of_line)
+        };
         self.found.borrow_mut().push(found);
     }
 
     /// The line of a place, from 1.
     pub fn line(&self, place: &Place) -> u32 {
-        let before = &self.text.as_bytes()[..place.span.start.min(self.text.len())];
-        before.iter().filter(|byte| **byte == b'\n').count() as u32 + 1
+        let start = place.span.start.min(self.text.len());
+        self.line_starts.partition_point(|line_start| *line_start <= start) as u32
     }
 }
 

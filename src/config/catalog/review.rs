@@ -4,7 +4,9 @@ use hashbrown::HashMap;
 
 use super::super::reading::{Place, Table};
 use super::Check;
-use crate::engine::catalog::{Exchange, Limit, Match, Measure, OnExceed, OverflowOn, Pattern, Plan, Rate, UnitId};
+use crate::engine::catalog::{
+    DimensionId, Exchange, Limit, Match, Measure, OnExceed, OverflowOn, Pattern, Plan, Rate, UnitId,
+};
 
 impl Check<'_> {
     /// Rows of the rate card that no record reaches, or that can price none.
@@ -14,21 +16,17 @@ impl Check<'_> {
             let help = "a record that no [[rate]] fits is quarantined as `no_rate`".to_owned();
             self.reading.warning(&whole, "there is no rate, so nothing can be metered", Some(help));
         }
-        let mut by_type: HashMap<Option<&str>, Vec<usize>> = HashMap::new();
+        let mut rows: HashMap<Key<'_>, Vec<usize>> = HashMap::new();
         for (at, (rate, place)) in rates.iter().zip(places).enumerate() {
-            // A row that covers this one has its type, a prefix of it, or none.
-            let kind = rate.kind.as_ref().map(|kind| kind.text.as_ref());
-            let prefixes = (0..=kind.map_or(0, str::len)).filter_map(|end| kind.and_then(|kind| kind.get(..end)));
-            let keys = std::iter::once(None).chain(prefixes.map(Some));
-            let earlier = keys.filter_map(|key| by_type.get(&key)).flatten();
-            if let Some(first) = earlier.copied().filter(|earlier| covers(&rates[*earlier], rate)).min() {
-                let help = format!(
-                    "the row in line {} fits every record that this one fits, and stands first",
-                    rates[first].line
-                );
+            let earlier = keys_of_coverers(rate).filter_map(|key| rows.get(&key)).flatten().copied();
+            if let Some(first) = earlier.filter(|earlier| covers(&rates[*earlier], rate)).min() {
+                let line = rates[first].line;
+                let help = format!("the row in line {line} fits every record that this one fits, and stands first");
                 self.reading.warning(place, "this row is never reached", Some(help));
             }
-            by_type.entry(kind).or_default().push(at);
+            for key in own_keys(rate) {
+                rows.entry(key).or_default().push(at);
+            }
             self.review_rate(rate, place);
         }
     }
@@ -132,6 +130,36 @@ impl Check<'_> {
         let help = "name it in the plan's `overflow`, or choose another `on_exceed`";
         self.reading.warning(table.place(), message, Some(help.to_owned()));
     }
+}
+
+/// What a row is filed under: the text of its type, and of a pattern of its first match.
+type Key<'c> = (Option<&'c str>, Option<(DimensionId, &'c str)>);
+
+fn own_keys(rate: &Rate) -> Vec<Key<'_>> {
+    let kind = rate.kind.as_ref().map(|kind| &*kind.text);
+    match rate.matches.first() {
+        None => vec![(kind, None)],
+        Some(one) => one.patterns.iter().map(|pattern| (kind, Some((one.dimension, &*pattern.text)))).collect(),
+    }
+}
+
+/// The keys under which a row that covers this one can be filed. It has this one's type or a prefix of it, or none; and
+/// its first match, if any, is of a field of this one, with each pattern of this one or a prefix of it.
+fn keys_of_coverers(rate: &Rate) -> impl Iterator<Item = Key<'_>> {
+    let kinds: Vec<Option<&str>> =
+        std::iter::once(None).chain(rate.kind.iter().flat_map(|kind| prefixes(&kind.text)).map(Some)).collect();
+    let patterns: Vec<_> = std::iter::once(None).chain(rate.matches.iter().flat_map(keys_of_match).map(Some)).collect();
+    kinds.into_iter().flat_map(move |kind| patterns.clone().into_iter().map(move |pattern| (kind, pattern)))
+}
+
+fn keys_of_match(one: &Match) -> impl Iterator<Item = (DimensionId, &str)> {
+    let first = one.patterns.first();
+    first.into_iter().flat_map(|pattern| prefixes(&pattern.text)).map(|prefix| (one.dimension, prefix))
+}
+
+/// The empty text up to the whole one.
+fn prefixes(text: &str) -> impl Iterator<Item = &str> {
+    (0..=text.len()).filter_map(|end| text.get(..end))
 }
 
 /// Whether every record that `later` fits is fitted by `earlier`, at any time.
