@@ -43,8 +43,9 @@ pub fn run(arguments: Arguments, globals: &Globals) -> Result<Verdict, Failure> 
     match (errors, warnings) {
         (0, 0) => Ok(Verdict::Clean),
         (0, _) if !arguments.strict => Ok(Verdict::Clean),
+        (0, 1) => Err(Failure::config("1 warning, which --strict takes for an error")),
         (0, _) => Err(Failure::config(format!("{warnings} warnings, which --strict takes for errors"))),
-        _ => Err(Failure::config(format!("{errors} errors"))),
+        _ => Err(Failure::config(counted(errors, "error"))),
     }
 }
 
@@ -80,7 +81,12 @@ fn text(found: &Diagnostics, checked: &[PathBuf], errors: usize, warnings: usize
     let files = files.join(", ");
     match (errors, warnings) {
         (0, 0) => format!("{files}: valid\n"),
-        (0, _) => format!("{found}{files}: valid, with {warnings} warnings\n"),
-        _ => format!("{found}{files}: {errors} errors, {warnings} warnings\n"),
+        (0, _) => format!("{found}{files}: valid, with {}\n", counted(warnings, "warning")),
+        (_, 0) => format!("{found}{files}: {}\n", counted(errors, "error")),
+        _ => format!("{found}{files}: {}, {}\n", counted(errors, "error"), counted(warnings, "warning")),
     }
+}
+
+fn counted(number: usize, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
