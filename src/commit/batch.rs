@@ -17,12 +17,14 @@ use crate::wire::body::kind;
 use crate::wire::notice::{CauseInput, Envelope, write_notice};
 use crate::wire::quarantine::{Origin, Quarantined};
 
-/// Notices of one batch, at most; a mass of timers is cut here.
+/// Notices of one batch, at most.
 const NOTICES_MAX: usize = 20_000;
 /// Bytes of notices, of quarantined records and of inputs of one batch, at most; one input may exceed it.
 const BYTES_MAX: usize = 8 << 20;
-/// Identities of one batch, at most, so that a journal record stays under 256 KiB.
-const ACCEPTED_MAX: usize = 12_000;
+/// Identities of one batch, and accounts that are told something in it, at most, so that a journal record stays under
+/// 256 KiB.
+const ACCEPTED_MAX: usize = 8_000;
+const TOLD_MAX: usize = 10_000;
 
 /// Names that go into notices and quarantined records.
 #[derive(Debug)]
@@ -96,12 +98,10 @@ pub struct OpenBatch {
     pub read: [(u64, u64); 2],
     pub started: Instant,
     current: Option<(Input, Head)>,
-    /// Shrinks the bounds after a transaction that took too long: they are divided by 2 to this power.
-    shrink: u32,
 }
 
 impl OpenBatch {
-    pub fn new(names: Arc<Names>, partition: i32, shrink: u32) -> OpenBatch {
+    pub fn new(names: Arc<Names>, partition: i32) -> OpenBatch {
         OpenBatch {
             names,
             partition,
@@ -116,7 +116,6 @@ impl OpenBatch {
             read: [(0, 0); 2],
             started: Instant::now(),
             current: None,
-            shrink,
         }
     }
 
@@ -168,11 +167,13 @@ impl OpenBatch {
     pub fn is_over(&self, records_max: usize, accepted: usize) -> bool {
         let records = self.read[0].0 + self.read[1].0;
         let bytes = self.read[0].1 + self.read[1].1;
-        records as usize >= records_max >> self.shrink
-            || bytes as usize >= BYTES_MAX >> self.shrink
-            || self.quarantined_bytes >= BYTES_MAX >> self.shrink
+        records as usize >= records_max
+            || bytes as usize >= BYTES_MAX
+            || self.quarantined_bytes >= BYTES_MAX
             || accepted >= ACCEPTED_MAX
-            || self.is_full()
+            || self.digests.len() >= TOLD_MAX
+            || self.notices.entries.len() >= NOTICES_MAX
+            || self.notices.bytes.len() >= BYTES_MAX
     }
 
     /// For each account with notices its hash and the digest of its notices, in order of hash.
@@ -226,7 +227,10 @@ impl Sink for OpenBatch {
     }
 
     fn is_full(&self) -> bool {
-        self.notices.entries.len() >= NOTICES_MAX >> self.shrink || self.notices.bytes.len() >= BYTES_MAX >> self.shrink
+        // Timers take half of a batch at most, so that inputs go on between the parts of a mass of them.
+        self.notices.entries.len() >= NOTICES_MAX / 2
+            || self.notices.bytes.len() >= BYTES_MAX / 2
+            || self.digests.len() >= TOLD_MAX / 2
     }
 }
 

@@ -123,6 +123,10 @@ impl<M: Membership, C: Committed> Committer<M, C> {
             if batches.is_empty() {
                 return Ok(());
             }
+            if attempt == 2 && batches.len() > 1 {
+                // What does not fit into one transaction's time may fit into one for each partition.
+                return batches.into_iter().try_for_each(|batch| self.commit(vec![batch]));
+            }
             let begun = Instant::now();
             let attempt_id = draw_attempt()?;
             for batch in &mut batches {

@@ -58,7 +58,6 @@ pub struct Owned {
     draining: Option<Sender<i32>>,
     /// Answers to readers that wait for the commit of a batch.
     waiting: Vec<(u64, Answer)>,
-    shrink: u32,
     names: Arc<Names>,
 }
 
@@ -126,7 +125,7 @@ impl Owned {
             fold,
             phase: Phase::Claiming,
             sequence,
-            open: OpenBatch::new(Arc::clone(&names), number, 0),
+            open: OpenBatch::new(Arc::clone(&names), number),
             in_flight: None,
             queues: Input::BOTH.map(queue),
             marks,
@@ -139,7 +138,6 @@ impl Owned {
             tick: Tick::Idle,
             draining: None,
             waiting: Vec::new(),
-            shrink: 0,
             names,
         }
     }
@@ -314,7 +312,7 @@ impl Owned {
         let latest = accepted.0.iter().map(|(_, time)| *time).max().unwrap_or(Ms::MIN);
         let late_ms = self.fold.catalogs().current().late_ms;
         let end = Position { next: self.next_offsets(), clock: self.fold.clock(), cursor: self.fold.cursor() };
-        let mut open = OpenBatch::new(Arc::clone(&self.names), self.number, self.shrink);
+        let mut open = OpenBatch::new(Arc::clone(&self.names), self.number);
         std::mem::swap(&mut open, &mut self.open);
         open.tally.conservation_violations += self.fold.take_violations();
         let record = JournalRecord {
