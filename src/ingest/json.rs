@@ -97,13 +97,15 @@ impl<'j> Reader<'j> {
     /// The next name of the object entered, or `None` at its end, which is then left. Its value comes next.
     #[inline]
     pub fn name(&mut self, first: &mut bool) -> Result<Option<&'j str>, Invalid> {
-        if !self.separated(b'}', first, "a comma or the end of the object")? {
+        // Without white space, as most records are.
+        if !*first && self.text.as_bytes()[self.at..].starts_with(b",\"") {
+            self.at += 1;
+        } else if !self.separated(b'}', first, "a comma or the end of the object")? {
             return Ok(None);
-        }
-        if self.next_byte() != Some(b'"') {
+        } else if self.next_byte() != Some(b'"') {
             return self.refuse("a name in double quotes");
         }
-        let name = self.string()?;
+        let name = self.quoted()?;
         if self.next_byte() != Some(b':') {
             return self.refuse("a colon");
         }
@@ -127,6 +129,12 @@ impl<'j> Reader<'j> {
         if self.next_byte() != Some(b'"') {
             return self.refuse("a string");
         }
+        self.quoted()
+    }
+
+    /// A string whose quote comes next.
+    #[inline]
+    fn quoted(&mut self) -> Result<&'j str, Invalid> {
         let start = self.at + 1;
         self.at = plain_end(self.text.as_bytes(), start);
         match self.text.as_bytes().get(self.at) {
@@ -211,28 +219,37 @@ impl<'j> Reader<'j> {
 
     /// Any value, of which only its end is looked for: strings and brackets count, all else is for another to judge.
     pub fn pass_over(&mut self) -> Result<(), Invalid> {
-        self.kind()?;
+        match self.kind()? {
+            Kind::Text => self.pass_over_string(),
+            Kind::Object | Kind::Array => self.pass_over_brackets(),
+            Kind::Number | Kind::Bool | Kind::Null => {
+                let rest = &self.text.as_bytes()[self.at..];
+                let end = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t');
+                self.at += rest.iter().position(end).unwrap_or(rest.len());
+                Ok(())
+            }
+        }
+    }
+
+    fn pass_over_brackets(&mut self) -> Result<(), Invalid> {
         let bytes = self.text.as_bytes();
         let mut open = 0u32;
-        loop {
-            match bytes.get(self.at) {
-                Some(b'"') => self.pass_over_string()?,
-                Some(b'{' | b'[') => {
-                    open += 1;
-                    self.at += 1;
+        while let Some(byte) = bytes.get(self.at) {
+            match byte {
+                b'"' => {
+                    self.pass_over_string()?;
+                    continue;
                 }
-                Some(b'}' | b']') if open > 0 => {
-                    open -= 1;
-                    self.at += 1;
-                }
-                Some(b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t') | None if open == 0 => return Ok(()),
-                Some(_) => self.at += 1,
-                None => return self.refuse("the end of a value"),
+                b'{' | b'[' => open += 1,
+                b'}' | b']' => open -= 1,
+                _ => {}
             }
-            if open == 0 && matches!(bytes[self.at - 1], b'"' | b'}' | b']') {
+            self.at += 1;
+            if open == 0 {
                 return Ok(());
             }
         }
+        self.refuse("the end of a value")
     }
 
     /// A string whose escapes are not looked at.
