@@ -208,8 +208,9 @@ impl State {
             list.clear();
             self.touch_all(step.catalog, &mut list, Why::Counted, |_| true);
         } else if step.changes.pool_changed(self) {
-            let unit = step.catalog.plans[usize::from(self.plan)].unit.map(Measure::Unit);
-            self.touch_all(step.catalog, &mut list, Why::Cap, |limit| unit == Some(limit.measure));
+            // A user's own cap may be a share where the limit's is none.
+            let may_share = |limit: &Limit| limit.scope == Scope::User || !matches!(limit.cap, Cap::Amount(_));
+            self.touch_all(step.catalog, &mut list, Why::Cap, may_share);
         }
         for former in step.changes.caps.iter() {
             self.touch_capped(step.catalog, former, &mut list);

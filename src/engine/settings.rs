@@ -41,7 +41,7 @@ impl State {
         let amount = positive(given, scale(catalog, unit))?;
         if let Some((price, currency)) = &topup.price {
             let decimals = catalog.currencies.iter().find(|known| *known.name == **currency).map_or(9, |c| c.decimals);
-            positive(*price, decimals)?;
+            exact(*price, decimals)?;
         }
         let expires_at = match topup.expires_at {
             Setting::Absent => catalog.topup.expires_after_ms.map(|after| at.saturating_add(after)),
