@@ -135,15 +135,15 @@ impl Balance {
         true
     }
 
-    /// Ends the grants of periods at `at`, cutting short those that would have lasted longer.
-    pub fn end_period(&mut self, at: Ms) {
+    /// Ends the grants of a period at `at`, cutting short those that would have lasted longer.
+    pub fn end_period(&mut self, period: u32, at: Ms) {
         for grant in &mut self.grants {
-            if grant.is_of_period() && grant.expires_at > at {
+            if grant.period == period && grant.expires_at > at {
                 grant.expires_at = at;
                 grant.cut_short = true;
             }
         }
-        self.sort_out(|grant| grant.is_of_period() && grant.expires_at <= at);
+        self.sort_out(|grant| grant.period == period && grant.expires_at <= at);
         self.look_behind();
     }
 

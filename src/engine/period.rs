@@ -124,7 +124,7 @@ impl State {
     pub fn end_period(&mut self, at: Ms) {
         self.period.span.end = Some(at);
         for balance in &mut self.balances {
-            balance.end_period(at);
+            balance.end_period(self.period.number, at);
         }
     }
 
