@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{Failure, Globals, Output, Verdict};
 use crate::config::{self, Diagnostics};
+use crate::engine::Catalog;
 
 /// Check config and catalog, and show every mistake with its line
 #[derive(Args, Debug)]
@@ -23,18 +24,22 @@ pub struct Arguments {
     catalog: Vec<PathBuf>,
 }
 
+/// Memory of an accepted record's identity, at least and at most: its table is between half full and full.
+const IDENTITY_BYTES: (i64, i64) = (25, 50);
+
 pub fn run(arguments: Arguments, globals: &Globals) -> Result<Verdict, Failure> {
     let mut found = Diagnostics::default();
+    let mut notes = Vec::new();
     let checked = if arguments.catalog.is_empty() {
-        check_config(&globals.config, &mut found)
+        check_config(&globals.config, &mut found, &mut notes)
     } else {
-        arguments.catalog.iter().for_each(|catalog| check_catalog(catalog, &mut found));
+        arguments.catalog.iter().for_each(|catalog| check_catalog(catalog, &mut found, &mut notes));
         arguments.catalog
     };
     let errors = found.list.iter().filter(|diagnostic| diagnostic.is_error()).count();
     let warnings = found.list.len() - errors;
     super::print(&match globals.output {
-        Output::Text => text(&found, &checked, errors, warnings),
+        Output::Text => notes.concat() + &text(&found, &checked, errors, warnings),
         Output::Json => {
             let valid = errors == 0 && !(arguments.strict && warnings > 0);
             format!("{}\n", json!({"valid": valid, "errors": errors, "warnings": warnings, "diagnostics": found.list}))
@@ -50,18 +55,18 @@ pub fn run(arguments: Arguments, globals: &Globals) -> Result<Verdict, Failure> 
 }
 
 /// The config, and the catalog that it names.
-fn check_config(path: &Path, found: &mut Diagnostics) -> Vec<PathBuf> {
+fn check_config(path: &Path, found: &mut Diagnostics, notes: &mut Vec<String>) -> Vec<PathBuf> {
     let mut checked = vec![path.to_owned()];
     match config::load(path) {
         Ok(config) => {
-            check_catalog(&config.catalog, found);
+            check_catalog(&config.catalog, found, notes);
             checked.push(config.catalog);
         }
         Err(wrong) => {
             found.list.extend(wrong.list);
             // A mistake elsewhere in the config need not hide those of the catalog.
             if let Some(catalog) = config::daemon::catalog_of(path) {
-                check_catalog(&catalog, found);
+                check_catalog(&catalog, found, notes);
                 checked.push(catalog);
             }
         }
@@ -69,11 +74,26 @@ fn check_config(path: &Path, found: &mut Diagnostics) -> Vec<PathBuf> {
     checked
 }
 
-fn check_catalog(path: &Path, found: &mut Diagnostics) {
+fn check_catalog(path: &Path, found: &mut Diagnostics, notes: &mut Vec<String>) {
     match config::catalog::load(path) {
-        Ok((_, warnings)) => found.list.extend(warnings),
+        Ok((catalog, warnings)) => {
+            found.list.extend(warnings);
+            notes.push(memory_note(path, &catalog));
+        }
         Err(wrong) => found.list.extend(wrong.list),
     }
+}
+
+/// What `late` costs: the identities of so long a time are held in memory (docs/reference.md 6.2).
+fn memory_note(path: &Path, catalog: &Catalog) -> String {
+    let records = catalog.late_ms;
+    let (least, most) = (records * IDENTITY_BYTES.0 / 1_000_000, records * IDENTITY_BYTES.1 / 1_000_000);
+    format!(
+        "{}: {} plans, {} rates; 1,000 records a second keep {least} to {most} MB of identities in memory (`late`)\n",
+        path.display(),
+        catalog.plans.len(),
+        catalog.rates.len(),
+    )
 }
 
 fn text(found: &Diagnostics, checked: &[PathBuf], errors: usize, warnings: usize) -> String {
