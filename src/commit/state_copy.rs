@@ -87,7 +87,8 @@ fn from_store(recovery: &Recovery, partition: i32, high: i64) -> Option<(StateCo
 }
 
 fn apply(recovery: &Recovery, partition: i32, writes: &mut Vec<(Vec<u8>, Vec<u8>)>, complete: &Complete) {
-    if let Err(error) = recovery.store.apply(partition, writes, complete) {
+    let mut records = writes.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
+    if let Err(error) = recovery.store.apply(partition, &mut records, complete) {
         note_failure(recovery, partition, &error.to_string());
     }
     writes.clear();
@@ -112,11 +113,11 @@ impl StateCopy {
                 }
             }
             StateRecord::Configuration { hash, bytes } => {
-                let configuration = FoldConfiguration::decode(bytes).ok_or(RecordError::Checksum)?;
+                let configuration = FoldConfiguration::decode(bytes).ok_or(RecordError::Content)?;
                 self.configurations.insert(hash, configuration);
             }
             StateRecord::Genesis { bytes } => {
-                self.genesis = Some(postcard::from_bytes(bytes).map_err(|_| RecordError::Checksum)?);
+                self.genesis = Some(postcard::from_bytes(bytes).map_err(|_| RecordError::Content)?);
             }
         }
         Ok(())

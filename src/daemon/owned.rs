@@ -357,8 +357,11 @@ impl Owned {
         if self.draining.is_some() {
             return u64::MAX;
         }
-        let age = settings.checkpoint / 2;
-        self.begun.iter().take_while(|(_, begun)| begun.elapsed() >= age).last().map_or(0, |(batch, _)| *batch)
+        self.begun
+            .iter()
+            .take_while(|(_, begun)| begun.elapsed() >= settings.checkpoint)
+            .last()
+            .map_or(0, |(batch, _)| *batch)
     }
 
     /// Genesis and fold configuration go into the state topic with the first batch that names them.

@@ -83,15 +83,14 @@ impl StoreWriter {
         if pending.given_up || (pending.writes.is_empty() && !closed) {
             return true;
         }
-        let writes: Vec<(Vec<u8>, Vec<u8>)> =
-            pending.writes.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
         let complete = Complete {
             state_offset: pending.state_end,
             state_topic: self.state_topic.clone(),
             boot: self.store.boot(),
             closed,
         };
-        match self.store.apply(partition, &writes, &complete) {
+        let mut records = pending.writes.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
+        match self.store.apply(partition, &mut records, &complete) {
             Ok(()) => {
                 pending.writes.clear();
                 pending.bytes = 0;

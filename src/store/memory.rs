@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 
-use super::{Complete, Copy, Store, StoreError};
+use super::{Complete, Copy, Records, Store, StoreError};
 
 #[derive(Default)]
 pub struct MemoryStore {
@@ -24,10 +24,10 @@ impl Store for MemoryStore {
         Ok(Copy { complete: kept.complete.clone(), records })
     }
 
-    fn apply(&self, partition: i32, records: &[(Vec<u8>, Vec<u8>)], complete: &Complete) -> Result<(), StoreError> {
+    fn apply(&self, partition: i32, records: Records<'_>, complete: &Complete) -> Result<(), StoreError> {
         let mut partitions = self.partitions.lock().map_err(|_| poisoned())?;
         let kept = partitions.entry(partition).or_default();
-        kept.records.extend(records.iter().cloned());
+        kept.records.extend(records.map(|(key, value)| (key.to_vec(), value.to_vec())));
         kept.complete = Some(complete.clone());
         Ok(())
     }

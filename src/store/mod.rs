@@ -47,12 +47,15 @@ pub enum StoreError {
     Io(String),
 }
 
+/// Keys and values to be written.
+pub type Records<'a> = &'a mut dyn Iterator<Item = (&'a [u8], &'a [u8])>;
+
 /// One writer for each partition; a batch of a partition is atomic.
 pub trait Store: Send + Sync {
     /// All records of a partition and what they are complete up to.
     fn load(&self, partition: i32) -> Result<Copy, StoreError>;
     /// Writes records, the newest of each key, and what the copy is complete up to, as one.
-    fn apply(&self, partition: i32, records: &[(Vec<u8>, Vec<u8>)], complete: &Complete) -> Result<(), StoreError>;
+    fn apply(&self, partition: i32, records: Records<'_>, complete: &Complete) -> Result<(), StoreError>;
     /// Forgets a partition's copy.
     fn clear(&self, partition: i32) -> Result<(), StoreError>;
     /// Identifies the boot under which what is written now is known to be whole.

@@ -29,6 +29,8 @@ pub enum RecordError {
     Version { found: u8 },
     #[error("the checksum differs: the value was damaged")]
     Checksum,
+    #[error("a configuration or genesis of another form: another version of meterd wrote it")]
+    Content,
     #[error("a value of {length} bytes, cut short")]
     Short { length: usize },
 }

@@ -9,7 +9,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::{Complete, Copy, Store, StoreError};
+use super::{Complete, Copy, Records, Store, StoreError};
 
 /// Position of a partition's tree; sorts before the keys of records, which begin with 1 or 2.
 const POSITION: &[u8] = &[0];
@@ -71,10 +71,10 @@ impl Store for SledStore {
         Ok(Copy { complete: Some(complete), records })
     }
 
-    fn apply(&self, partition: i32, records: &[(Vec<u8>, Vec<u8>)], complete: &Complete) -> Result<(), StoreError> {
+    fn apply(&self, partition: i32, records: Records<'_>, complete: &Complete) -> Result<(), StoreError> {
         let mut batch = sled::Batch::default();
         for (key, value) in records {
-            batch.insert(key.as_slice(), value.as_slice());
+            batch.insert(key, value);
         }
         let position = postcard::to_stdvec(complete).expect("encoding into memory has no way to fail");
         batch.insert(POSITION, position);
@@ -184,7 +184,8 @@ mod tests {
         let records = [(vec![1, 2], vec![3]), (vec![1, 4], vec![5])];
         {
             let (store, _) = SledStore::open(directory.path(), 1 << 20).expect("opens");
-            store.apply(3, &records, &complete(&store, 17)).expect("applies");
+            let mut slices = records.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
+            store.apply(3, &mut slices, &complete(&store, 17)).expect("applies");
             store.flush().expect("flushes");
         }
         let (store, opened) = SledStore::open(directory.path(), 1 << 20).expect("opens again");
@@ -211,10 +212,10 @@ mod tests {
         let (store, _) = SledStore::open(directory.path(), 1 << 20).expect("opens");
         let mut position = complete(&store, 5);
         position.boot = "another".into();
-        store.apply(0, &[(vec![1], vec![1])], &position).expect("applies");
+        store.apply(0, &mut [(&[1][..], &[1][..])].into_iter(), &position).expect("applies");
         assert!(store.load(0).expect("loads").complete.is_none());
         position.closed = true;
-        store.apply(0, &[(vec![1], vec![1])], &position).expect("applies");
+        store.apply(0, &mut [(&[1][..], &[1][..])].into_iter(), &position).expect("applies");
         assert_eq!(store.load(0).expect("loads").records.len(), 1);
     }
 
