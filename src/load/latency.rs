@@ -13,6 +13,8 @@ use super::produce::{finish, now_ms, producer, send};
 use super::{ASK_TIMEOUT, LoadError, partition_count};
 use crate::engine::calendar;
 
+/// What takes longer is counted as this: ten minutes.
+const MICROS_MAX: u64 = 600_000_000;
 /// How long notices are waited for after the last record.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -103,7 +105,7 @@ fn read_notices(
     progress: impl Fn(u64),
 ) -> Result<Latency, LoadError> {
     let source = format!("meterd-bench/{}", plan.run);
-    let mut micros = Histogram::new(3).expect("3 significant digits are allowed");
+    let mut micros = Histogram::new_with_bounds(1, MICROS_MAX, 3).expect("3 significant digits are allowed");
     let mut told = vec![false; produced.len()];
     let mut open = produced.len() as u64;
     let mut last = Instant::now();
