@@ -50,6 +50,8 @@ pub struct Writer {
     pub instance: String,
     pub generation: i32,
     pub version: String,
+    /// Base URL of the instance's HTTP server, for readers that come to another one.
+    pub advertise: Option<String>,
 }
 
 /// What a partition's journal belongs to. Compared at each start and recovery.
@@ -126,7 +128,13 @@ mod tests {
         let record = JournalRecord {
             sequence: 7,
             attempt: 1 << 100,
-            writer: Writer { group: "g".into(), instance: "a".into(), generation: 3, version: "0.1.0".into() },
+            writer: Writer {
+                group: "g".into(),
+                instance: "a".into(),
+                generation: 3,
+                version: "0.1.0".into(),
+                advertise: None,
+            },
             place: [8; 16],
             genesis: None,
             runs: vec![Run::Records { input: Input::Usage, until: 12, wall: 99 }, Run::Tick { clock: 100 }],

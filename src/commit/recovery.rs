@@ -17,7 +17,7 @@ use hashbrown::HashMap;
 
 use super::committer::{Journaled, Places};
 use super::configuration::{FoldConfiguration, first_16};
-use super::journal::{Genesis, JournalRecord, Position};
+use super::journal::{Genesis, JournalRecord, Position, Writer};
 use super::marks::Marks;
 use super::reader::{Reader, Stretch};
 use super::replay::{self, Tail};
@@ -178,6 +178,12 @@ impl Recovery {
             attempt: record.attempt,
             places: Places { journal_offset: offset, broker_time: None, state_end: Some(state_end) },
         }))
+    }
+
+    /// Who wrote the journal's last record: the owner, or who was it last.
+    pub fn writer(&self, partition: i32) -> Result<Option<Writer>, Stop> {
+        let (low, high) = self.reader.watermarks(&self.topics.journal, partition)?;
+        Ok(self.last_record(partition, low, high)?.map(|(_, record)| record.writer))
     }
 
     fn decode(&self, partition: i32, offset: i64, bytes: &[u8]) -> Result<JournalRecord, Stop> {

@@ -3,20 +3,23 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 
+use crossbeam_channel::Sender;
 use rdkafka::consumer::BaseConsumer;
 use tokio::sync::broadcast;
 
 use super::group::Shards;
+use super::locator::Astray;
 use super::message::ToShard;
 use super::shard::Board;
 use crate::commit::ownership::Ownership;
 use crate::ingest::consumer::Context;
 use crate::ingest::native::GroupMetadata;
 use crate::ingest::partition::{Partitioner, place};
-use crate::query::{Ask, Backend, Health, HealthCheck, NoticeLine, PartitionStatus, Query, Reply};
+use crate::query::{Ask, Backend, Health, HealthCheck, NoticeLine, PartitionStatus, Query};
 use crate::telemetry::Metrics;
 
 pub struct DaemonBackend {
+    pub astray: Sender<Astray>,
     pub shards: Shards,
     pub ownership: Arc<Ownership>,
     pub board: Board,
@@ -39,8 +42,8 @@ impl Backend for DaemonBackend {
         };
         match partition {
             Some(number) if self.ownership.epoch(number).is_none() => {
-                // A reader that left needs no answer.
-                let _left = query.reply.send(Reply::Elsewhere(None));
+                // The locator is gone only while the daemon stops.
+                let _stopping = self.astray.send(Astray { partition: number, reply: query.reply });
             }
             Some(number) => self.shards.send(number, ToShard::Ask { partition, query }),
             // Keys are placed by the producer's rules: one shard holds everything then.

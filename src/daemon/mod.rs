@@ -13,6 +13,7 @@ mod backend;
 mod clock;
 mod ends;
 mod group;
+mod locator;
 mod message;
 mod owned;
 mod recoveries;
@@ -286,7 +287,14 @@ impl Parts {
         threads.consumers.push(spawn("usage", &stop, move || usage.run())?);
         threads.consumers.push(spawn("accounts", &stop, move || accounts.run())?);
 
+        let (astray, astray_inbox) = unbounded();
+        let locator = locator::Locator { recovery: self.recovery(&current)? };
+        spawn("locator", &stop, move || {
+            locator.run(&astray_inbox);
+            Ok(())
+        })?;
         let backend: Arc<dyn Backend> = Arc::new(DaemonBackend {
+            astray,
             shards: shards.clone(),
             ownership: Arc::clone(&ownership),
             board,
@@ -346,6 +354,7 @@ impl Parts {
         Settings {
             group: self.config.kafka.group.clone(),
             instance: self.config.kafka.instance.clone(),
+            advertise: self.config.http.advertise.clone(),
             interval: self.config.commit.interval,
             records_max: self.config.commit.records_max,
             checkpoint: self.config.checkpoint.interval,

@@ -323,6 +323,7 @@ impl Owned {
                 instance: settings.instance.clone(),
                 generation: -1,
                 version: env!("CARGO_PKG_VERSION").into(),
+                advertise: settings.advertise.clone(),
             },
             place: self.place,
             genesis: self.genesis.take(),

@@ -11,6 +11,8 @@ use crate::config::Config;
 pub struct Settings {
     pub group: String,
     pub instance: String,
+    /// Where readers reach this instance, if it says so.
+    pub advertise: Option<String>,
     pub interval: Duration,
     pub records_max: usize,
     pub checkpoint: Duration,
