@@ -11,7 +11,7 @@ use super::daemon::Topics;
 use super::reading::{Reading, Value};
 
 /// Properties that the guarantees rest on (docs/reference.md 15), and what stands for them.
-const DECIDED: [(&str, &str); 37] = [
+const DECIDED: [(&str, &str); 38] = [
     ("bootstrap.servers", "set `brokers` in [kafka]"),
     ("metadata.broker.list", "set `brokers` in [kafka]"),
     ("group.id", "set `group` in [kafka]"),
@@ -49,6 +49,7 @@ const DECIDED: [(&str, &str); 37] = [
     ("delivery.report.only.error", "meterd counts every acknowledgement"),
     ("queuing.strategy", "meterd bounds its own queues"),
     ("enable.sparse.connections", "meterd keeps its connections"),
+    ("test.mock.num.brokers", "brokers in memory are for `meterd demo`; set `brokers` in [kafka]"),
 ];
 
 /// Checked properties, secrets read.
