@@ -212,10 +212,11 @@ mod tests {
         let (store, _) = SledStore::open(directory.path(), 1 << 20).expect("opens");
         let mut position = complete(&store, 5);
         position.boot = "another".into();
-        store.apply(0, &mut [(&[1][..], &[1][..])].into_iter(), &position).expect("applies");
+        let records: [(&[u8], &[u8]); 1] = [(&[1], &[1])];
+        store.apply(0, &mut records.iter().copied(), &position).expect("applies");
         assert!(store.load(0).expect("loads").complete.is_none());
         position.closed = true;
-        store.apply(0, &mut [(&[1][..], &[1][..])].into_iter(), &position).expect("applies");
+        store.apply(0, &mut records.iter().copied(), &position).expect("applies");
         assert_eq!(store.load(0).expect("loads").records.len(), 1);
     }
 
