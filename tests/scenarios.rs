@@ -30,11 +30,8 @@ fn scenarios_of(scheme: &str) -> Vec<PathBuf> {
 
 /// Runs meterd and shows what it printed if it fails.
 fn succeeds(arguments: &[&str], files: &[PathBuf]) {
-    let output = Command::new(env!("CARGO_BIN_EXE_meterd"))
-        .args(arguments)
-        .args(files)
-        .output()
-        .expect("meterd starts");
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_meterd")).args(arguments).args(files).output().expect("meterd starts");
     assert!(
         output.status.success(),
         "meterd {} on {} files: {}\n{}{}",
@@ -87,13 +84,10 @@ fn the_table_names_every_scenario_of_the_schemes() {
     let parts: Vec<&str> = text.split("\n## ").skip(1).collect();
     assert_eq!(parts.len(), SCHEMES.len(), "expected one part for each scheme, found {}", parts.len());
     for (scheme, part) in SCHEMES.into_iter().zip(parts) {
-        let named: BTreeSet<&str> =
-            part.split('`').skip(1).step_by(2).filter(|word| word.contains('-')).collect();
+        let named: BTreeSet<&str> = part.split('`').skip(1).step_by(2).filter(|word| word.contains('-')).collect();
         let files = scenarios_of(scheme);
-        let present: BTreeSet<&str> = files
-            .iter()
-            .filter_map(|file| file.file_stem().and_then(|stem| stem.to_str()))
-            .collect();
+        let present: BTreeSet<&str> =
+            files.iter().filter_map(|file| file.file_stem().and_then(|stem| stem.to_str())).collect();
         let unnamed: Vec<_> = present.difference(&named).collect();
         let absent: Vec<_> = named.difference(&present).collect();
         assert!(
