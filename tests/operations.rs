@@ -81,6 +81,15 @@ fn the_grafana_dashboard_shows_metrics_that_exist() {
 }
 
 #[test]
+fn the_reference_names_every_metric() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference.md");
+    let reference = fs::read_to_string(path).expect("the reference");
+    for name in meterd::telemetry::families::names() {
+        assert!(reference.contains(&format!("| `{name}` |")), "docs/reference.md 14 does not list {name}");
+    }
+}
+
+#[test]
 fn the_unit_runs_verbs_that_exist() {
     let unit = read("systemd/meterd.service");
     for section in ["[Unit]", "[Service]", "[Install]"] {

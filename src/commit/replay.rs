@@ -127,6 +127,9 @@ pub fn load(number: i32, accounts: HashMap<Box<str>, Stored>, tail: &Tail) -> Re
 pub fn fold(recovery: &Recovery, number: i32, fold: &mut Partition, tail: &Tail) -> Result<(), Stop> {
     let (mut position, mut batches) = tail.batches();
     let mut configuration = batches.first().map(|(_, record)| record.configuration);
+    let metrics = recovery.metrics.partition(number);
+    let inputs_of = |record: &JournalRecord| record.end.next.iter().sum::<i64>();
+    let last = batches.last().map_or(0, |(_, record)| inputs_of(record));
     while !batches.is_empty() {
         let full = |record: &JournalRecord| {
             let records: i64 = record.end.next.iter().zip(position.next).map(|(end, start)| end - start).sum();
@@ -146,6 +149,7 @@ pub fn fold(recovery: &Recovery, number: i32, fold: &mut Partition, tail: &Tail)
                 configuration = Some(record.configuration);
             }
             fold_batch(recovery, number, fold, record, &mut inputs)?;
+            metrics.replay_left_records.set(last - inputs_of(record));
         }
         position = end;
         batches = rest;

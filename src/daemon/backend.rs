@@ -56,7 +56,7 @@ impl Backend for DaemonBackend {
         self.ownership
             .partitions()
             .into_iter()
-            .map(|number| board.get(&number).cloned().unwrap_or_else(|| recovering(number)))
+            .map(|number| board.get(&number).cloned().unwrap_or_else(|| self.recovering(number)))
             .collect()
     }
 
@@ -90,18 +90,20 @@ impl Backend for DaemonBackend {
     }
 }
 
-fn recovering(partition: i32) -> PartitionStatus {
-    PartitionStatus {
-        partition,
-        state: "recovering",
-        clock: None,
-        usage: Default::default(),
-        commands: Default::default(),
-        lag_ms: 0,
-        accounts: 0,
-        identities: 0,
-        timers_armed: 0,
-        checkpoint_age_ms: 0,
-        replay_left: 0,
+impl DaemonBackend {
+    fn recovering(&self, partition: i32) -> PartitionStatus {
+        PartitionStatus {
+            partition,
+            state: "recovering",
+            clock: None,
+            usage: Default::default(),
+            commands: Default::default(),
+            lag_ms: 0,
+            accounts: 0,
+            identities: 0,
+            timers_armed: 0,
+            checkpoint_age_ms: 0,
+            replay_left: self.metrics.partition(partition).replay_left_records.get(),
+        }
     }
 }

@@ -219,9 +219,6 @@ const FAMILIES: &[Family] = &[
     counter("meterd_store_failures_total", "Failures of the local store; Kafka holds the truth.", |metrics, out| {
         out.push(plain_counter(&metrics.store_failures));
     }),
-    gauge("meterd_store_bytes", "Bytes of the local store on disk.", |metrics, out| {
-        out.push(plain_gauge(&metrics.store_bytes));
-    }),
 ];
 
 fn dispositions(metrics: &Metrics, out: &mut Vec<Metric>) {

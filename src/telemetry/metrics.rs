@@ -53,7 +53,6 @@ pub struct Metrics {
     pub(super) rebalances: Counter,
     pub(super) clock_disagreements: Counter,
     pub(super) store_failures: Counter,
-    pub(super) store_bytes: Gauge,
     pub(super) ready: Gauge,
 
     partitions: RwLock<BTreeMap<i32, Arc<PartitionMetrics>>>,
@@ -124,7 +123,6 @@ impl Metrics {
             rebalances: Counter::default(),
             clock_disagreements: Counter::default(),
             store_failures: Counter::default(),
-            store_bytes: Gauge::default(),
             ready: Gauge::default(),
             partitions: RwLock::default(),
         })
@@ -208,10 +206,6 @@ impl Metrics {
     /// The local store failed and was set aside, or goes on without.
     pub fn store_failed(&self) {
         self.store_failures.add(1);
-    }
-
-    pub fn store_bytes(&self, bytes: u64) {
-        self.store_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     pub fn set_ready(&self, ready: bool) {
