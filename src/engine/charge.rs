@@ -123,17 +123,23 @@ impl State {
         };
         charge.amount = exchanged(unit)?;
         if route == Route::Plan {
+            // Limits of one plan are often of one unit.
+            let mut last = (unit, charge.amount);
             for (place, limit) in plan.limits.iter().enumerate() {
                 if !fits(catalog, limit, record) {
                     continue;
                 }
                 let adds = match limit.measure {
                     Measure::Unit(measured) if measured == unit => charge.amount,
+                    Measure::Unit(measured) if measured == last.0 => last.1,
                     Measure::Unit(measured) => exchanged(measured)?,
                     Measure::Quantity(id) => given(record.quantities, id),
                     Measure::Records => Amount::whole(1),
                 };
                 charge.work.counts.push((place as LimitIndex, adds));
+                if let Measure::Unit(measured) = limit.measure {
+                    last = (measured, adds);
+                }
             }
             let refund_unit = step.catalogs.derived(self.catalog as usize).refund_unit(self.plan);
             if let Some(to) = refund_unit.filter(|_| record.at >= self.subscription.start) {

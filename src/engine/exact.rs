@@ -41,6 +41,12 @@ pub(crate) fn percent_of(whole: Amount, percent: Amount, scale: u8) -> Amount {
 
 /// How `amount` compares with `percent` of `whole`, exactly.
 pub(crate) fn cmp_percent(amount: Amount, percent: Amount, whole: Amount) -> std::cmp::Ordering {
+    // Two factors of 64 bits cannot overflow, and are what nearly all are.
+    if let (Ok(left), Ok(right), Ok(percent)) =
+        (i64::try_from(amount.nanos()), i64::try_from(whole.nanos()), i64::try_from(percent.nanos()))
+    {
+        return (i128::from(left) * HUNDRED).cmp(&(i128::from(right) * i128::from(percent)));
+    }
     match (amount.nanos().checked_mul(HUNDRED), whole.nanos().checked_mul(percent.nanos())) {
         (Some(left), Some(right)) => left.cmp(&right),
         _ => (BigInt::from(amount.nanos()) * HUNDRED).cmp(&(BigInt::from(whole.nanos()) * percent.nanos())),

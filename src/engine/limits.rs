@@ -276,7 +276,8 @@ impl State {
         let Touched { limit, user, why } = touched;
         let row = &catalog.plans[usize::from(self.plan)].limits[usize::from(limit)];
         let cap = self.cap(catalog, limit, user);
-        let former = self.former_cap(step, limit, user);
+        let unmoved = step.changes.former_pool.is_none() && step.changes.caps.is_empty();
+        let former = if unmoved { cap } else { self.former_cap(step, limit, user) };
         let changed = cap != former || (step.changes.pool_changed(self) && self.is_share(catalog, limit, user));
         if why == Why::Cap && !changed {
             return;
@@ -284,7 +285,10 @@ impl State {
         let (now, span) = (step.now, self.span());
         let plan_changed = step.changes.plan_changed;
         let state = self.limit_mut(limit, user, &row.window);
-        state.slide(row, former, now);
+        // What was counted in slid then.
+        if why != Why::Counted || plan_changed || !unmoved {
+            state.slide(row, former, now);
+        }
         let used = state.counter.used();
         // A window that begins with cap 0 changes nothing.
         if why != Why::Reset || changed || !cap.is_zero() {
