@@ -27,7 +27,7 @@ pub(crate) fn reject<T>(reason: Rejection, message: impl Into<String>) -> Result
 impl Engine {
     /// Folds a command. Timers of the account that are due by the clock fire first, and those it made due after it.
     pub fn command(&mut self, account: &mut Account, input: &Command, at: Moment, fx: &mut Effects) -> Outcome {
-        self.advance(account, at.clock, fx);
+        self.prepare(account, at.clock, fx);
         let identity = identity(&input.source, &input.id);
         if account.commands.as_ref().is_some_and(|known| known.contains(identity, at.clock)) {
             return Outcome::Duplicate;

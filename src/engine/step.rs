@@ -33,7 +33,7 @@ impl Engine {
 
     /// Folds a usage record. Timers of the account that are due by the clock fire first, and those it made due after it.
     pub fn usage(&mut self, account: &mut Account, input: &Usage<'_>, at: Moment, fx: &mut Effects) -> Outcome {
-        self.advance(account, at.clock, fx);
+        self.prepare(account, at.clock, fx);
         if let Err(refusal) = self.in_time(input, at) {
             return Outcome::Refused(refusal);
         }
@@ -60,6 +60,13 @@ impl Engine {
 
     /// Fires the account's timers that are due by `clock`.
     pub fn advance(&mut self, account: &mut Account, clock: Ms, fx: &mut Effects) {
+        if account.due.is_some_and(|due| due <= clock) {
+            self.prepare(account, clock, fx);
+        }
+    }
+
+    /// Brings an account to where its next input finds it: on the current catalog, and with no timer due.
+    pub(super) fn prepare(&mut self, account: &mut Account, clock: Ms, fx: &mut Effects) {
         take_up(account, &self.catalogs, &mut self.changes, clock, fx);
         fire_due(account, &self.catalogs, &mut self.changes, (Ms::MIN, clock), fx);
     }
