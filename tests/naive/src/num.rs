@@ -52,6 +52,16 @@ impl Decimal {
         (fine(whole) && part.is_none_or(fine)).then(|| Decimal::of_number(text))
     }
 
+    /// The value, of any number of decimals; only for what is below 10^15.
+    pub fn exact(&self) -> BigRational {
+        if self.is_zero() {
+            return BigRational::zero();
+        }
+        let digits: BigInt = self.digits.parse().expect("digits");
+        let size = BigInt::from(10).pow(self.exponent.unsigned_abs().min(1000) as u32);
+        if self.exponent < 0 { BigRational::new(digits, size) } else { BigRational::from_integer(digits * size) }
+    }
+
     pub fn is_zero(&self) -> bool {
         self.digits.is_empty()
     }

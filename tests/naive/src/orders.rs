@@ -112,7 +112,9 @@ pub fn check(c: &Catalog, account: &Account, command: &Command, clock: Ms) -> Re
             r.add("unknown_unit", unit(u));
             r.add("in_grace", account.grace_until.is_some());
             let enough = |(least, currency): &(Amt, String)| {
-                price.as_ref().is_some_and(|(p, of)| of == currency && (!p.below_e15() || to_amount(p) >= *least))
+                price
+                    .as_ref()
+                    .is_some_and(|(p, of)| of == currency && (!p.below_e15() || p.exact() >= num::exact(*least)))
             };
             r.add("below_minimum", c.minimum.as_ref().is_some_and(|m| !enough(m)));
             r.add("bad_value", bad(c, amount, Some(u), false));
