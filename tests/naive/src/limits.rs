@@ -29,7 +29,7 @@ pub fn used(limit: &Limit, counter: &Counter, clock: Ms) -> Amt {
 /// A cap as it stands: a user's own, else the account's own, else the plan's.
 pub fn cap(account: &Account, catalog: &Catalog, plan: &Plan, index: usize, key: &Option<String>) -> Amt {
     let (limit, state) = (&plan.limits[index], &account.limits[index]);
-    let own = key.as_ref().and_then(|user| state.user_caps.get(user)).cloned();
+    let own = own(plan, limit, state, key).cloned();
     let cap = own.or(state.cap.map(Cap::Amount)).unwrap_or(limit.cap.clone());
     let scale = plan.unit.as_ref().map_or(9, |u| catalog.scale(u));
     match cap {
@@ -41,10 +41,17 @@ pub fn cap(account: &Account, catalog: &Catalog, plan: &Plan, index: usize, key:
     }
 }
 
+/// A user's own cap; a share only while the limit is measured in the unit of the plan.
+fn own<'a>(plan: &Plan, limit: &Limit, state: &'a LimitState, key: &Option<String>) -> Option<&'a Cap> {
+    let own = state.user_caps.get(key.as_ref()?)?;
+    let in_unit = matches!(&limit.measure, Measure::Unit(unit) if plan.unit.as_ref() == Some(unit));
+    (in_unit || matches!(own, Cap::Amount(_))).then_some(own)
+}
+
 /// Whether the cap that applies is a share of the pool.
 pub fn shares(account: &Account, plan: &Plan, index: usize, key: &Option<String>) -> bool {
     let (limit, state) = (&plan.limits[index], &account.limits[index]);
-    match key.as_ref().and_then(|user| state.user_caps.get(user)) {
+    match own(plan, limit, state, key) {
         Some(own) => !matches!(own, Cap::Amount(_)),
         None => state.cap.is_none() && !matches!(limit.cap, Cap::Amount(_)),
     }

@@ -120,7 +120,9 @@ pub fn check(c: &Catalog, account: &Account, command: &Command, clock: Ms) -> Re
             r.add("bad_value", bad(c, amount, Some(u), false));
             r.add(
                 "bad_value",
-                price.as_ref().is_some_and(|(p, of)| bad(c, p, None, false) || p.decimals() > i64::from(c.decimals(of))),
+                price
+                    .as_ref()
+                    .is_some_and(|(p, of)| bad(c, p, None, false) || p.decimals() > i64::from(c.decimals(of))),
             );
             terms(c, &mut r, t, clock);
         }
@@ -307,7 +309,7 @@ fn start(c: &Catalog, account: &mut Account, step: &mut Step, to: To, at: Ms, pa
     } else {
         periods::drop_pending(account, step);
         periods::end_grace(account, step);
-        periods::change_plan(account, c, step, to.0, true);
+        periods::change_plan(account, c, step, to.0, Some(step.clock));
         carried = periods::end(account, step.clock, true);
     }
     (account.billing, account.seats) = (billing, seats);
@@ -399,7 +401,7 @@ fn upgrade(c: &Catalog, account: &mut Account, step: &mut Step, to: &Pending, wa
     account.paid_ever |= will > 0;
     if !in_place {
         periods::end_grace(account, step);
-        periods::change_plan(account, c, step, &to.plan, true);
+        periods::change_plan(account, c, step, &to.plan, Some(clock));
         let carried = periods::end(account, clock, true);
         (account.seats, account.billing) = (to.seats, to.billing);
         periods::anchor(account, clock, amount);
@@ -410,7 +412,7 @@ fn upgrade(c: &Catalog, account: &mut Account, step: &mut Step, to: &Pending, wa
         return;
     }
     let other_unit = old.unit != new.unit;
-    periods::change_plan(account, c, step, &to.plan, false);
+    periods::change_plan(account, c, step, &to.plan, None);
     account.seats = to.seats;
     account.prorations.push((clock, amount));
     let current = account.current_mut();

@@ -167,8 +167,8 @@ pub fn issue_plan_grants(account: &mut Account, catalog: &Catalog, step: &mut St
     }
 }
 
-/// `cut`: the period ends at the clock. Moves the account to a plan: limits that are the same are kept, the others' notices are taken back.
-pub fn change_plan(account: &mut Account, catalog: &Catalog, step: &mut Step, to: &str, cut: bool) {
+/// `ends`: when the period ends with the plan. Moves the account to a plan: limits that are the same are kept, the others' notices are taken back.
+pub fn change_plan(account: &mut Account, catalog: &Catalog, step: &mut Step, to: &str, ends: Option<Ms>) {
     let (old, new) = (account.plan(catalog), catalog.plan(to));
     let mut kept: Vec<Option<LimitState>> = Vec::new();
     for (index, limit) in old.limits.iter().enumerate() {
@@ -181,7 +181,7 @@ pub fn change_plan(account: &mut Account, catalog: &Catalog, step: &mut Step, to
             let counter = limits::counter(&account.limits[index], &key);
             if counter.told {
                 let cap = limits::cap(account, catalog, old, index, &key);
-                let end = if cut { Some(step.clock) } else { account.current().end };
+                let end = ends.or(account.current().end);
                 let period = (account.current().start, end);
                 let (kind, start, resets_at) = limits::window(limit, &counter, cap, step.clock, period);
                 let data = json!({
@@ -260,7 +260,7 @@ pub fn move_now(account: &mut Account, catalog: &Catalog, step: &mut Step, to: &
     end_grace(account, step);
     let from = account.plan.clone();
     let clock = step.clock;
-    change_plan(account, catalog, step, to, true);
+    change_plan(account, catalog, step, to, Some(step.clock));
     let carried = end(account, clock, true);
     account.seats = catalog.plan(to).seats;
     account.billing = Billing::Month;
@@ -308,7 +308,7 @@ pub fn turn(account: &mut Account, catalog: &Catalog, step: &mut Step, at: Ms) {
     }
     let from = account.plan.clone();
     if let Some((plan, ..)) = &change {
-        change_plan(account, catalog, step, plan, false);
+        change_plan(account, catalog, step, plan, Some(at));
     }
     let carried = end(account, at, false);
     if let Some((_, seats, billing, reason)) = change {
