@@ -1,7 +1,9 @@
 //! The daemon as the HTTP server sees it.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use rdkafka::consumer::BaseConsumer;
@@ -30,6 +32,35 @@ pub struct DaemonBackend {
     pub member: Arc<BaseConsumer<Context>>,
     pub stopping: Arc<AtomicBool>,
     pub metrics: Arc<Metrics>,
+    pub progress: Progress,
+}
+
+/// When each partition's offsets were last seen to move, or had nothing to move to.
+#[derive(Default)]
+pub struct Progress(Mutex<BTreeMap<i32, ([i64; 2], Instant)>>);
+
+/// A partition with input that stands still for so long is stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(60);
+
+impl Progress {
+    /// The partitions that have input and stand still.
+    fn stuck(&self, partitions: &[PartitionStatus]) -> Vec<i32> {
+        let now = Instant::now();
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.retain(|number, _| partitions.iter().any(|status| status.partition == *number));
+        let mut stuck = Vec::new();
+        for status in partitions {
+            let offsets = [status.commands.offset, status.usage.offset];
+            let idle = status.state != "live" || status.commands.lag + status.usage.lag == 0;
+            let (last, since) = seen.entry(status.partition).or_insert((offsets, now));
+            if idle || *last != offsets {
+                (*last, *since) = (offsets, now);
+            } else if now.duration_since(*since) > STUCK_AFTER {
+                stuck.push(status.partition);
+            }
+        }
+        stuck
+    }
 }
 
 impl Backend for DaemonBackend {
@@ -72,14 +103,17 @@ impl Backend for DaemonBackend {
         let stopping = self.stopping.load(Ordering::Acquire);
         let ready = joined && recovered && !stopping;
         self.metrics.set_ready(ready);
+        let stuck = self.progress.stuck(&partitions);
+        let moving = if stuck.is_empty() { "yes".into() } else { format!("partitions {stuck:?} stand still") };
         let check = |name, ok, detail: String| HealthCheck { name, ok, detail };
         let detail = if recovered { format!("{} live", partitions.len()) } else { waiting.join(", ") };
         Health {
-            live: true,
+            live: stuck.is_empty(),
             ready,
             checks: vec![
                 check("group", joined, if joined { "joined".into() } else { "not joined yet".into() }),
                 check("partitions", recovered, detail),
+                check("progress", stuck.is_empty(), moving),
                 check("running", !stopping, if stopping { "stopping".into() } else { "yes".into() }),
             ],
         }

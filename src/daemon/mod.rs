@@ -304,6 +304,7 @@ impl Parts {
             member,
             stopping: Arc::clone(&stopping),
             metrics: Arc::clone(&self.metrics),
+            progress: backend::Progress::default(),
         });
         let server = self.serve(&backend)?;
         tracing::info!(address = %server.address, "serving HTTP");
