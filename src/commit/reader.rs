@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::producer::TRANSACTION_TIMEOUT;
 use super::stop::Stop;
+use crate::ingest::consumer::Context;
 use crate::ingest::native::{Event, Events, Record};
 
 /// How long reading may stand still: an open transaction's timeout, the broker's scan for it, and some air.
@@ -16,8 +17,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Reads committed records; asks for high watermarks that include uncommitted ones.
 pub struct Reader {
-    committed: BaseConsumer,
-    uncommitted: BaseConsumer,
+    committed: BaseConsumer<Context>,
+    uncommitted: BaseConsumer<Context>,
 }
 
 /// A stretch of a partition: offsets from `from` to before `until`.
@@ -36,7 +37,7 @@ impl Reader {
             let mut config = config.clone();
             config.set("isolation.level", isolation);
             config.set("enable.partition.eof", "true");
-            config.create_with_context::<_, BaseConsumer>(DefaultConsumerContext).map_err(|error| {
+            config.create_with_context::<_, BaseConsumer<Context>>(Context).map_err(|error| {
                 Stop::config(format!("expected a consumer for recovery, found {error}: check [kafka.properties]"))
             })
         };
