@@ -135,12 +135,13 @@ impl Balance {
         true
     }
 
-    /// Ends the grants of a period at `at`, cutting short those that would have lasted longer.
-    pub fn end_period(&mut self, period: u32, at: Ms) {
+    /// Ends the grants of a period at `at`: those that would have lasted longer too, which `cuts_short` says was not their
+    /// end.
+    pub fn end_period(&mut self, period: u32, at: Ms, cuts_short: bool) {
         for grant in &mut self.grants {
             if grant.period == period && grant.expires_at > at {
                 grant.expires_at = at;
-                grant.cut_short = true;
+                grant.cut_short = cuts_short;
             }
         }
         self.sort_out(|grant| grant.period == period && grant.expires_at <= at);

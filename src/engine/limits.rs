@@ -77,10 +77,10 @@ impl LimitState {
         self.counter.is_untouched() && self.own.is_none() && !self.told && self.warned == 0
     }
 
-    /// Moves the window to `now`: a warning that the use has left may be told again.
+    /// Moves the window to `now`. Where a sliding window left a warning behind, it may be told again.
     pub fn slide(&mut self, limit: &Limit, cap: Amount, now: Ms) {
         self.counter.advance(&limit.window, now);
-        if self.warned != 0 {
+        if self.warned != 0 && matches!(limit.window, Window::Sliding(_)) {
             self.forget_warnings(limit, cap);
         }
     }
@@ -127,22 +127,30 @@ impl State {
 
     /// The cap of a limit for a user, or for the account.
     pub fn cap(&self, catalog: &Catalog, limit: LimitIndex, user: UserIndex) -> Amount {
-        cap_by(catalog, self, limit, self.own_cap(limit, user), self.cap_basis())
+        cap_by(catalog, self, limit, self.own_cap(catalog, limit, user), self.cap_basis())
     }
 
     /// The cap set by a command that applies: the user's own, else the account's.
-    pub fn own_cap(&self, limit: LimitIndex, user: UserIndex) -> Option<OwnCap> {
+    fn own_cap(&self, catalog: &Catalog, limit: LimitIndex, user: UserIndex) -> Option<OwnCap> {
         let of_account = self.limits[usize::from(limit)].own;
         if user == ACCOUNT {
             return of_account;
         }
-        self.users.get(user).limit(limit).and_then(|state| state.own).or(of_account)
+        let of_user = self.users.get(user).limit(limit).and_then(|state| state.own);
+        self.applying(catalog, limit, of_user).or(of_account)
+    }
+
+    /// A share is one of the plan's pool: on a plan of another unit than the limit's it is as if absent.
+    fn applying(&self, catalog: &Catalog, limit: LimitIndex, own: Option<OwnCap>) -> Option<OwnCap> {
+        let plan = &catalog.plans[usize::from(self.plan)];
+        let of_pool = || plan.unit.map(Measure::Unit) == Some(plan.limits[usize::from(limit)].measure);
+        own.filter(|own| matches!(own, OwnCap::Amount(_)) || of_pool())
     }
 
     /// Whether the cap that applies is a share of the pool.
     fn is_share(&self, catalog: &Catalog, limit: LimitIndex, user: UserIndex) -> bool {
         let of_catalog = catalog.plans[usize::from(self.plan)].limits[usize::from(limit)].cap;
-        match self.own_cap(limit, user) {
+        match self.own_cap(catalog, limit, user) {
             Some(own) => matches!(own, OwnCap::Percent(_)),
             None => !matches!(of_catalog, Cap::Amount(_)),
         }
@@ -319,7 +327,7 @@ impl State {
         } else {
             let of_user =
                 former(user).map_or_else(|| self.users.get(user).limit(limit).and_then(|s| s.own), |cap| cap.own);
-            of_user.or(of_account)
+            self.applying(step.catalog, limit, of_user).or(of_account)
         };
         cap_by(step.catalog, self, limit, own, basis)
     }

@@ -80,7 +80,8 @@ impl State {
         let due = self.pending().is_some_and(|pending| trial || pending.effective_at <= at);
         let pending = if due { self.rare_mut().pending.take() } else { None };
         let ended = (self.plan, self.period.span.start);
-        self.end_period(at);
+        // An endless period ends where what waited for it begins: nothing of it is cut short.
+        self.end_period(at, false);
         let next = match pending {
             Some(pending) => {
                 let reason = if pending.cancels { ChangeReason::Cancelled } else { ChangeReason::Downgraded };
@@ -121,10 +122,10 @@ impl State {
     }
 
     /// Ends the current period and its plan grants at `at`, where another must begin.
-    pub fn end_period(&mut self, at: Ms) {
+    pub fn end_period(&mut self, at: Ms, cuts_short: bool) {
         self.period.span.end = Some(at);
         for balance in &mut self.balances {
-            balance.end_period(self.period.number, at);
+            balance.end_period(self.period.number, at, cuts_short);
         }
     }
 

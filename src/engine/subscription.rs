@@ -63,7 +63,7 @@ impl State {
     pub fn start(&mut self, step: &mut Step<'_>, to: Move, at: Ms, paid: bool) {
         self.drop_pending(step);
         self.end_grace(step);
-        self.end_period(step.now);
+        self.end_period(step.now, true);
         self.move_to(step, to, at, None);
         self.begin_subscription(step, at, paid);
     }
@@ -86,7 +86,7 @@ impl State {
     pub fn fall_to(&mut self, step: &mut Step<'_>, plan: PlanId, reason: ChangeReason) {
         self.drop_pending(step);
         self.end_grace(step);
-        self.end_period(step.now);
+        self.end_period(step.now, true);
         let seats = plan_of(step.catalog, plan).seats;
         self.move_to(step, Move { plan, seats, billing: Interval::Month, reason }, step.now, None);
         self.begin_subscription(step, step.now, false);
@@ -114,7 +114,7 @@ impl State {
             return;
         }
         self.end_grace(step);
-        self.end_period(step.now);
+        self.end_period(step.now, true);
         let amount = proration.amount;
         self.move_to(step, to, step.now, Some(proration));
         let price = amount_of(self.own_price(catalog));
