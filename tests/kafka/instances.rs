@@ -1,0 +1,94 @@
+//! Several instances in one group: partitions that go and come back, instances without any, two with one name.
+
+use std::time::Duration;
+
+use crate::http;
+use crate::random::Random;
+use crate::simulated::{assert_same_notices, simulate};
+use crate::traffic::{CATALOG, Traffic};
+use crate::world::World;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A store that was complete up to some point misses what the other instance did meanwhile.
+#[test]
+fn a_store_that_lags_behind_is_brought_up_to_date() {
+    let world = World::new("back", CATALOG).initialised(3);
+    let producer = world.producer();
+    let mut traffic = Traffic::new(Random::seeded("back"), 300);
+    let mut send = || {
+        (0..1_500).for_each(|_| traffic.send_usage(&producer, &world));
+        producer.flush();
+        world.await_consumed(LIMIT);
+    };
+    let first = world.start("a");
+    send();
+    // Long enough for checkpoints to reach the store; the last burst is in the journal only.
+    std::thread::sleep(Duration::from_secs(3));
+    send();
+    first.kill();
+    let second = world.start("b");
+    send();
+    std::thread::sleep(Duration::from_secs(3));
+    send();
+    second.kill();
+    let first = world.start("a");
+    send();
+    let expected = simulate(&world, None);
+    assert_same_notices(&world.notices(), &expected.notices);
+    for (account, view) in &expected.accounts {
+        let answer = http::get(first.http, &format!("/v1/accounts/{account}")).expect("the daemon answers");
+        assert_eq!((answer.status, answer.json()), (200, view.clone()), "{account}");
+    }
+    assert_eq!(first.stop(), 0);
+}
+
+#[test]
+fn an_instance_without_partitions_is_ready_and_takes_over() {
+    let world = World::new("spare", CATALOG).initialised(1);
+    let first = world.start("a");
+    let spare = world.start("b");
+    let owned = |daemon: &crate::daemon::Daemon| daemon.metric("meterd_partition_live", &[]);
+    assert_eq!(owned(&first) + owned(&spare), 1);
+    let (owner, mut other) = if owned(&first) == 1 { (first, spare) } else { (spare, first) };
+    assert_eq!(owner.stop(), 0);
+    let mut traffic = Traffic::new(Random::seeded("spare"), 50);
+    let producer = world.producer();
+    (0..500).for_each(|_| traffic.send_usage(&producer, &world));
+    producer.flush();
+    world.await_consumed(LIMIT);
+    other.await_ready();
+    assert_eq!(owned(&other), 1);
+    assert_same_notices(&world.notices(), &simulate(&world, None).notices);
+    assert_eq!(other.stop(), 0);
+}
+
+/// An account of a partition that another instance owns is not answered from here.
+#[test]
+fn accounts_of_others_are_not_answered() {
+    let world = World::new("others", CATALOG).initialised(4);
+    let first = world.start("a");
+    let second = world.start("b");
+    let producer = world.producer();
+    let mut traffic = Traffic::new(Random::seeded("others"), 40);
+    traffic.send_commands(&producer, &world);
+    world.await_consumed(LIMIT);
+    for account in simulate(&world, None).accounts.keys() {
+        let path = format!("/v1/accounts/{account}");
+        let mut statuses = [&first, &second].map(|daemon| http::get(daemon.http, &path).expect("it answers").status);
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 421], "{account}");
+    }
+    assert_eq!((first.stop(), second.stop()), (0, 0));
+}
+
+#[test]
+fn of_two_with_one_name_one_ends_and_says_why() {
+    let world = World::new("namesakes", CATALOG).initialised(2);
+    let mut first = world.start("a");
+    let second = world.spawn_with_store("a", "store-of-the-other");
+    let code = first.exit_code(LIMIT);
+    let said = first.said();
+    assert!(code == 78 && said.contains("instance"), "exit code {code}: {said}");
+    drop(second);
+}
