@@ -4,6 +4,9 @@
 //! have not ended; a draw at the clock looks only at these. Behind them, in no order, are those that wait to close: used up
 //! or ended. Only a late record looks there, and only if something that is left there was active at its time.
 
+#[cfg(test)]
+mod tests;
+
 use super::catalog::{GroupId, UnitId};
 use super::grants::{Grant, NEVER};
 use super::ledger::Ledger;

@@ -70,3 +70,57 @@ fn step_of(scale: u8) -> i128 {
 fn narrow(value: BigInt) -> Amount {
     Amount::from_nanos(value.to_i128().expect("a share of what an account may hold is under 10^35"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn amount(text: &str) -> Amount {
+        Amount::parse(text).expect(text)
+    }
+
+    #[test]
+    fn shares_round_down() {
+        for (whole, numerator, denominator, scale, expect) in [
+            ("100", 1, 3, 9, "33.333333333"),
+            ("100", 1, 3, 0, "33"),
+            ("-100", 1, 3, 0, "-34"),
+            ("99999999999999999999", 7, 8, 2, "87499999999999999999.12"),
+        ] {
+            assert_eq!(scaled_down(amount(whole), numerator, denominator, scale).to_string(), expect, "{whole}");
+        }
+        assert_eq!(percent_of(amount("1"), amount("12.5"), 2).to_string(), "0.12");
+        assert_eq!(
+            percent_of(amount("99999999999999999999"), amount("99.999999999"), 0),
+            amount("99999999998999999999")
+        );
+    }
+
+    #[test]
+    fn proportions_round_half_up() {
+        for (more, less, denominator, scale, expect) in [
+            (("20", 1), ("5", 1), 2, 0, "8"),
+            (("20", 1), ("5", 1), 2, 2, "7.5"),
+            (("5", 1), ("20", 1), 2, 0, "-7"),
+            (("99999999999999999999", 31_536_000_000), ("0", 1), 31_536_000_000, 2, "99999999999999999999"),
+        ] {
+            let (more, less) = ((amount(more.0), more.1), (amount(less.0), less.1));
+            assert_eq!(proportion_half_up(more, less, denominator, scale).to_string(), expect);
+        }
+        assert_eq!(scaled_half_up(amount("1"), 1, 8, 2).to_string(), "0.13");
+    }
+
+    #[test]
+    fn percents_compare_exactly() {
+        use std::cmp::Ordering::{Equal, Greater, Less};
+        for (left, percent, whole, expect) in [
+            ("0.333333333", "33.3333333", "1", Equal),
+            ("0.333333332", "33.3333333", "1", Less),
+            ("-1", "50", "10", Less),
+            ("50000000000000000000", "50", "99999999999999999999", Greater),
+            ("0.000000001", "0.000000001", "100", Equal),
+        ] {
+            assert_eq!(cmp_percent(amount(left), amount(percent), amount(whole)), expect, "{left} {percent} {whole}");
+        }
+    }
+}

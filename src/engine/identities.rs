@@ -51,3 +51,26 @@ pub(crate) fn identity(source: &str, id: &str) -> u128 {
     hasher.write(id.as_bytes());
     hasher.finish128().as_u128()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identities_are_remembered_for_35_days() {
+        let mut identities = Identities::default();
+        identities.insert(identity("billing", "c1"), 0);
+        identities.insert(identity("billing", "c2"), 10);
+        for (what, source, id, clock, expect) in [
+            ("known", "billing", "c1", REMEMBERED_MS - 1, true),
+            ("over", "billing", "c1", REMEMBERED_MS, false),
+            ("younger", "billing", "c2", REMEMBERED_MS, true),
+            ("another source", "billin", "gc1", 0, false),
+        ] {
+            assert_eq!(identities.contains(identity(source, id), clock), expect, "{what}");
+        }
+        identities.insert(identity("billing", "c1"), REMEMBERED_MS);
+        assert_eq!(identities.iter().count(), 2, "the one that was over made room");
+        assert!(identities.contains(identity("billing", "c1"), 2 * REMEMBERED_MS - 1));
+    }
+}

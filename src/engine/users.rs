@@ -172,3 +172,35 @@ impl User {
 fn hash(name: &str) -> u64 {
     FixedState::with_seed(0x6d65_7465_7264).hash_one(name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_found_with_and_without_a_table() {
+        let mut users = Users::default();
+        for n in 0..100 {
+            assert_eq!(users.find(&format!("u{n}")), None);
+            assert_eq!(users.intern(&format!("u{n}")), n);
+            for known in 0..=n {
+                assert_eq!(users.find(&format!("u{known}")), Some(known), "among {}", n + 1);
+            }
+        }
+        assert_eq!(users.intern("u7"), 7);
+        let names: Vec<&str> = users.by_name().into_iter().map(|user| &*users.get(user).name).collect();
+        assert!(names.is_sorted() && names.len() == 100);
+    }
+
+    #[test]
+    fn users_appear_anew_in_each_period() {
+        let mut users = Users::default();
+        users.begin_period();
+        let (ana, ben) = (users.intern("ana"), users.intern("ben"));
+        assert_eq!([users.appear(ben), users.appear(ana), users.appear(ben)], [1, 2, 1]);
+        users.denied_mut(ana).push(Rule::Plan);
+        users.begin_period();
+        assert_eq!([users.appear(ana), users.appear(ben)], [1, 2]);
+        assert_eq!(users.denied_mut(ana), &[]);
+    }
+}
