@@ -79,7 +79,10 @@ pub enum Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Given {
     Exact(Amount),
-    Outside,
+    Outside {
+        /// The greatest amount under 10¹⁵ with 9 decimals that is not above it, its sign aside.
+        floor: Amount,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

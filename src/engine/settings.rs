@@ -275,10 +275,10 @@ fn enough(catalog: &Catalog, topup: &Topup) -> Judged {
     let currency = &catalog.currencies[usize::from(minimum.currency)].name;
     let found = match &topup.price {
         Some((Given::Exact(price), named)) if **currency == **named && *price >= minimum.amount => return Ok(()),
-        // Too large, or too precise, is not too little.
-        Some((Given::Outside, named)) if **currency == **named => return Ok(()),
+        // Whether it can be an amount is looked at later.
+        Some((Given::Outside { floor }, named)) if **currency == **named && *floor >= minimum.amount => return Ok(()),
         Some((Given::Exact(price), named)) => format!("{price} {named}"),
-        Some((Given::Outside, named)) => format!("one in {named}"),
+        Some((Given::Outside { floor }, named)) => format!("{floor} {named} and a little"),
         None => "none".into(),
     };
     let amount = minimum.amount;
@@ -339,7 +339,7 @@ fn exact(given: Given, scale: u8) -> Result<Amount, Rejected> {
         Given::Exact(amount) => {
             reject(Rejection::BadValue, format!("expected at most {scale} decimals, found {amount}"))
         }
-        Given::Outside => {
+        Given::Outside { .. } => {
             reject(Rejection::BadValue, "expected an amount under 10^15 with at most 9 decimals, found another")
         }
     }

@@ -340,23 +340,23 @@ fn autopay_of(name: &str, value: Value<'_>) -> Result<Autopay, String> {
 
 /// An amount of the right form, perhaps one that cannot be held, which is for the fold to reject.
 fn amount_of(name: &str, value: Value<'_>, negative: bool) -> Result<Given, String> {
-    let read = match value {
+    let (written, read) = match value {
         Value::Number(text) if text.starts_with('-') && !negative => match decimal::of_number(text) {
-            Ok(Amount::ZERO) => Ok(Amount::ZERO),
+            Ok(Amount::ZERO) => (text, Ok(Amount::ZERO)),
             _ => return Err(format!("{name}: expected an amount that is not negative, found {}", quote(text))),
         },
-        Value::Number(text) => decimal::of_number(text),
+        Value::Number(text) => (text, decimal::of_number(text)),
         Value::Text(text) => match decimal::of_string(text, negative) {
             Err(DecimalError::Form) => {
                 return Err(format!("{name}: expected a decimal as \"12.5\", found {}", quote(text)));
             }
-            read => read,
+            read => (text, read),
         },
         other => return Err(other.instead_of(name, "an amount as a decimal string or a number")),
     };
     Ok(match read {
         Ok(amount) if amount < Amount::VALUE_LIMIT && -amount < Amount::VALUE_LIMIT => Given::Exact(amount),
-        _ => Given::Outside,
+        _ => Given::Outside { floor: decimal::floor(written) },
     })
 }
 
