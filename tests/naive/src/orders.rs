@@ -122,7 +122,7 @@ pub fn check(c: &Catalog, account: &Account, command: &Command, clock: Ms) -> Re
                 "bad_value",
                 price
                     .as_ref()
-                    .is_some_and(|(p, of)| bad(c, p, None, false) || p.decimals() > i64::from(c.decimals(of))),
+                    .is_some_and(|(p, of)| bad(c, p, None, true) || p.decimals() > i64::from(c.decimals(of))),
             );
             terms(c, &mut r, t, clock);
         }

@@ -178,9 +178,13 @@ pub fn change_plan(account: &mut Account, catalog: &Catalog, step: &mut Step, to
         }
         kept.push(None);
         for key in account.keys(limit) {
-            let counter = limits::counter(&account.limits[index], &key);
+            let mut counter = limits::counter(&account.limits[index], &key);
             if counter.told {
                 let cap = limits::cap(account, catalog, old, index, &key);
+                // A window that ends at this very instant is told as it is after its end.
+                if limits::due(limit, &counter, cap, step.clock).is_some_and(|due| due <= step.clock) {
+                    limits::end_window(limit, &mut counter);
+                }
                 let end = ends.or(account.current().end);
                 let period = (account.current().start, end);
                 let (kind, start, resets_at) = limits::window(limit, &counter, cap, step.clock, period);
