@@ -1,0 +1,185 @@
+//! What the parts of a record's way cost, on one core: decode, lookup and price, windows, totals.
+//!
+//! `cargo bench --bench engine`, or a part: `cargo bench --bench engine -- price`. Catalog: config/catalogs/zenmux.toml.
+
+use std::path::Path;
+
+use divan::counter::ItemsCount;
+use divan::{Bencher, black_box};
+use meterd::config;
+use meterd::engine::calendar::{Span, month_of};
+use meterd::engine::catalog::{Breakdown, MODEL, Role, Window};
+use meterd::engine::input::Dimension;
+use meterd::engine::price::{exchange, price, quantities_used};
+use meterd::engine::totals::{Applied, Names, Route, Totals};
+use meterd::engine::window::Counter;
+use meterd::engine::{Amount, Catalog, Ms, lookup};
+use meterd::ingest::decode::{Decoder, Raw};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// 2026-11-20T07:00:00Z
+const START: Ms = 1_795_158_000_000;
+
+const MODELS: [&str; 8] = [
+    "anthropic/claude-opus-4.7",
+    "anthropic/claude-haiku-4.5",
+    "openai/gpt-5",
+    "openai/gpt-5-mini",
+    "google/gemini-2.5-pro",
+    "google/gemini-2.5-flash",
+    "deepseek/deepseek-chat",
+    "z-ai/glm-4.7",
+];
+
+fn main() {
+    divan::main();
+}
+
+fn catalog() -> Catalog {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/catalogs/zenmux.toml");
+    match config::catalog::load(&path) {
+        Ok((catalog, _)) => catalog,
+        Err(wrong) => panic!("{wrong}"),
+    }
+}
+
+/// A usual record of about 280 bytes.
+fn record(n: u64) -> String {
+    format!(
+        r#"{{"specversion":"1.0","id":"req-{n:016x}","source":"gateway/eu-1","type":"llm.call","subject":"account-{:06}","time":"2026-11-20T07:00:00.250Z","data":{{"user":"user-{}","model":"{}","requests":1,"input_tokens":{},"output_tokens":{}}}}}"#,
+        n * 7_919 % 100_000,
+        n % 10,
+        MODELS[n as usize % MODELS.len()],
+        200 + n % 4_000,
+        20 + n % 900,
+    )
+}
+
+#[divan::bench]
+fn decode(bencher: Bencher<'_, '_>) {
+    let catalog = catalog();
+    let records: Vec<String> = (0..1_000).map(record).collect();
+    let mut decoder = Decoder::default();
+    bencher.counter(ItemsCount::new(records.len())).bench_local(|| {
+        for record in &records {
+            let raw = Raw { key: None, value: Some(record.as_bytes()), headers: &[], timestamp: START };
+            black_box(decoder.usage(&catalog, &raw, 65_536).expect("a valid record"));
+        }
+    });
+}
+
+/// The quantities of a call, in ids of the catalog.
+fn tokens(catalog: &Catalog, input: i64, output: i64) -> Vec<(u16, Amount)> {
+    let id = |name: &str| match catalog.roles.get(name) {
+        Some(Role::Quantity(id)) => *id,
+        _ => panic!("{name} is no quantity of the catalog"),
+    };
+    let mut quantities = vec![
+        (id("requests"), Amount::whole(1)),
+        (id("input_tokens"), Amount::whole(input)),
+        (id("output_tokens"), Amount::whole(output)),
+    ];
+    quantities.sort_by_key(|(id, _)| *id);
+    quantities
+}
+
+#[divan::bench]
+fn find_rate(bencher: Bencher<'_, '_>) {
+    let catalog = catalog();
+    bencher.counter(ItemsCount::new(MODELS.len())).bench_local(|| {
+        for model in MODELS {
+            let dimensions = [(MODEL, Dimension::Text(black_box(model)))];
+            black_box(lookup::find_rate(&catalog, "llm.call", &dimensions, START, false));
+        }
+    });
+}
+
+#[divan::bench]
+fn group_fits(bencher: Bencher<'_, '_>) {
+    let catalog = catalog();
+    let groups = catalog.groups.len() as u16;
+    bencher.counter(ItemsCount::new(MODELS.len() * usize::from(groups))).bench_local(|| {
+        for model in MODELS {
+            let dimensions = [(MODEL, Dimension::Text(black_box(model)))];
+            for group in 0..groups {
+                black_box(lookup::group_fits(&catalog, group, &dimensions));
+            }
+        }
+    });
+}
+
+/// Price, quantities used, and exchange into flows.
+#[divan::bench]
+fn price_a_call(bencher: Bencher<'_, '_>) {
+    let catalog = catalog();
+    let dimensions = [(MODEL, Dimension::Text("openai/gpt-5"))];
+    let rate = lookup::find_rate(&catalog, "llm.call", &dimensions, START, false).expect("a row for gpt-5");
+    let flow = catalog.units.iter().position(|unit| &*unit.name == "flow").expect("flows") as u8;
+    let from = catalog.rates[rate as usize].unit;
+    let quantities = tokens(&catalog, 1_200, 300);
+    let mut used = Vec::new();
+    bencher.counter(ItemsCount::new(1u32)).bench_local(|| {
+        used.clear();
+        let quantities = black_box(&quantities);
+        let price = price(&catalog, rate, quantities, &dimensions).expect("a price");
+        quantities_used(&catalog, rate, quantities, &dimensions, &mut used);
+        exchange(&catalog, price, from, flow, "standard", START).expect("a row")
+    });
+}
+
+/// A sliding window whose 300 panes are all in use.
+#[divan::bench]
+fn window_sliding(bencher: Bencher<'_, '_>) {
+    window_add(bencher, Window::Sliding(5 * 3_600_000), 7_919);
+}
+
+#[divan::bench]
+fn window_first_use(bencher: Bencher<'_, '_>) {
+    window_add(bencher, Window::FirstUse(5 * 3_600_000), 7_919);
+}
+
+/// Adds records `apart_ms` from each other, each tenth of them late.
+fn window_add(bencher: Bencher<'_, '_>, window: Window, apart_ms: Ms) {
+    let period = Span { start: 0, end: None };
+    let mut counter = Counter::new(&window);
+    let mut clock = START;
+    bencher.counter(ItemsCount::new(1_000u32)).bench_local(|| {
+        for n in 0..1_000 {
+            clock += apart_ms;
+            let at = if n % 10 == 0 { clock - 1_800_000 } else { clock };
+            black_box(counter.add(&window, Amount::from_nanos(2_056_046_299), at, clock, &period));
+        }
+        counter.used()
+    });
+}
+
+/// Totals of so many accounts of ten users, by model and user, in random order.
+#[divan::bench(args = [1, 100_000])]
+fn totals(bencher: Bencher<'_, '_>, accounts: u64) {
+    let catalog = catalog();
+    let quantities = tokens(&catalog, 1_200, 300);
+    let by = [Breakdown::Dimension(MODEL), Breakdown::User];
+    let mut accounts: Vec<Totals> = (0..accounts).map(|_| Totals::default()).collect();
+    let (mut names, mut random) = (Names::default(), 0u64);
+    bencher.counter(ItemsCount::new(10_000u32)).bench_local(|| {
+        for _ in 0..10_000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let high = random >> 33;
+            let dimensions = [(MODEL, Dimension::Text(MODELS[high as usize % MODELS.len()]))];
+            let applied = Applied {
+                month: month_of(START),
+                kind: "llm.call",
+                user: Some(high as u32 / 8 % 10),
+                dimensions: &dimensions,
+                route: Route::Plan,
+                unit: 0,
+                charged: Amount::from_nanos(2_056_046_299),
+                quantities: &quantities,
+            };
+            let place = high as usize % accounts.len();
+            accounts[place].applied(&mut names, &by, &applied);
+        }
+    });
+}
