@@ -1,19 +1,20 @@
-//! What the parts of a record's way cost, on one core: decode, lookup and price, windows, totals.
+//! What the parts of a record's way cost, on one core: decode, lookup and price, windows, totals, and the whole fold.
 //!
 //! `cargo bench --bench engine`, or a part: `cargo bench --bench engine -- price`. Catalog: config/catalogs/zenmux.toml.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use meterd::config;
 use meterd::engine::calendar::{Span, month_of};
 use meterd::engine::catalog::{Breakdown, MODEL, Role, Window};
-use meterd::engine::input::Dimension;
+use meterd::engine::input::{Billing, Change, Command, Dimension};
 use meterd::engine::price::{exchange, price, quantities_used};
 use meterd::engine::totals::{Applied, Names, Route, Totals};
 use meterd::engine::window::Counter;
-use meterd::engine::{Amount, Catalog, Ms, lookup};
+use meterd::engine::{Account, Amount, Catalog, Catalogs, Effects, Engine, Moment, Ms, Outcome, Usage, lookup};
 use meterd::ingest::decode::{Decoder, Raw};
 
 #[global_allocator]
@@ -155,6 +156,16 @@ fn window_add(bencher: Bencher<'_, '_>, window: Window, apart_ms: Ms) {
     });
 }
 
+/// The next of a fixed sequence of scattered numbers.
+struct Scatter(u64);
+
+impl Scatter {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+}
+
 /// Totals of so many accounts of ten users, by model and user, in random order.
 #[divan::bench(args = [1, 100_000])]
 fn totals(bencher: Bencher<'_, '_>, accounts: u64) {
@@ -162,24 +173,79 @@ fn totals(bencher: Bencher<'_, '_>, accounts: u64) {
     let quantities = tokens(&catalog, 1_200, 300);
     let by = [Breakdown::Dimension(MODEL), Breakdown::User];
     let mut accounts: Vec<Totals> = (0..accounts).map(|_| Totals::default()).collect();
-    let (mut names, mut random) = (Names::default(), 0u64);
+    let (mut names, mut scatter) = (Names::default(), Scatter(0));
     bencher.counter(ItemsCount::new(10_000u32)).bench_local(|| {
         for _ in 0..10_000 {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let high = random >> 33;
-            let dimensions = [(MODEL, Dimension::Text(MODELS[high as usize % MODELS.len()]))];
+            let random = scatter.next();
+            let dimensions = [(MODEL, Dimension::Text(MODELS[random as usize % MODELS.len()]))];
             let applied = Applied {
                 month: month_of(START),
                 kind: "llm.call",
-                user: Some(high as u32 / 8 % 10),
+                user: Some(random as u32 / 8 % 10),
                 dimensions: &dimensions,
                 route: Route::Plan,
                 unit: 0,
                 charged: Amount::from_nanos(2_056_046_299),
                 quantities: &quantities,
             };
-            let place = high as usize % accounts.len();
+            let place = random as usize / 128 % accounts.len();
             accounts[place].applied(&mut names, &by, &applied);
         }
     });
+}
+
+/// The fold alone: so many accounts of ten users on the plan `pro` (four limits), totals by model and user, in random
+/// order, a record for each 100 µs.
+#[divan::bench(args = [1, 1_000, 100_000])]
+fn engine(bencher: Bencher<'_, '_>, accounts: usize) {
+    let catalog = Arc::new(catalog());
+    let quantities = tokens(&catalog, 120, 30);
+    let mut engine = Engine::new(Catalogs::new(catalog));
+    let mut fx = Effects::default();
+    let mut accounts: Vec<Account> =
+        (0..accounts).map(|place| subscribed(&mut engine, &format!("account-{place:06}"), &mut fx)).collect();
+    let users: Vec<String> = (0..10).map(|user| format!("user-{user}")).collect();
+    let (mut scatter, mut clock_us) = (Scatter(0), START * 1_000);
+    bencher.counter(ItemsCount::new(10_000u32)).bench_local(|| {
+        for _ in 0..10_000 {
+            let random = scatter.next();
+            clock_us += 100;
+            let clock = clock_us / 1_000;
+            let dimensions = [(MODEL, Dimension::Text(MODELS[random as usize % MODELS.len()]))];
+            let usage = Usage {
+                account: "",
+                id: "",
+                source: "gateway/eu-1",
+                kind: "llm.call",
+                time: clock,
+                user: Some(&users[random as usize / 8 % users.len()]),
+                failed: false,
+                billing: Billing::Plan,
+                session: None,
+                quantities: &quantities,
+                dimensions: &dimensions,
+            };
+            let place = random as usize / 128 % accounts.len();
+            let at = Moment { clock, oldest: 0 };
+            let outcome = engine.usage(&mut accounts[place], &usage, at, &mut fx);
+            assert_eq!(outcome, Outcome::Applied);
+            fx.notices.clear();
+        }
+    });
+}
+
+fn subscribed(engine: &mut Engine, name: &str, fx: &mut Effects) -> Account {
+    let mut account = Account::default();
+    let change = Change::SubscriptionStart { plan: "pro".to_owned(), billing: None, seats: None, at: None, paid: true };
+    let command = Command {
+        account: name.to_owned(),
+        id: "start".to_owned(),
+        source: "billing".to_owned(),
+        kind: "meterd.subscription.start".to_owned(),
+        change,
+    };
+    let outcome = engine.command(&mut account, &command, Moment { clock: START, oldest: 0 }, fx);
+    assert_eq!(outcome, Outcome::Applied);
+    fx.notices.clear();
+    account
 }
