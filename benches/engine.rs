@@ -220,6 +220,7 @@ fn engine(bencher: Bencher<'_, '_>, accounts: usize) {
                 time: clock,
                 user: Some(&users[random as usize / 8 % users.len()]),
                 failed: false,
+                requests_given: true,
                 billing: Billing::Plan,
                 session: None,
                 quantities: &quantities,

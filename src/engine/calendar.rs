@@ -93,9 +93,17 @@ pub fn calendar_span(unit: CalendarUnit, tz: Tz, at: Ms) -> Span {
     Span { start: first_instant(tz, date), end: Some(end) }
 }
 
+/// The month that contains `at`. Every record asks for it, so that it is found by arithmetic on a calendar whose years
+/// begin in March: their leap day is the last day, and 153 days make five months.
 pub fn month_of(at: Ms) -> MonthId {
-    let date = utc(at).date();
-    date.year() * 12 + date.month0() as i32
+    const DAYS_TO_1970: u64 = 719_468;
+    const DAYS_OF_400_YEARS: u64 = 146_097;
+    let days = at.clamp(0, LAST) as u64 / DAY_MS as u64 + DAYS_TO_1970;
+    let (era, day) = (days / DAYS_OF_400_YEARS, days % DAYS_OF_400_YEARS);
+    let year = (day - day / 1_460 + day / 36_524 - day / (DAYS_OF_400_YEARS - 1)) / 365;
+    let day_of_year = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    ((era * 400 + year) * 12 + month + 2) as MonthId
 }
 
 pub fn month_start(month: MonthId) -> Ms {

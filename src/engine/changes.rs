@@ -70,6 +70,11 @@ impl Changes {
         self.former_pool.is_some_and(|former| former != state.pool)
     }
 
+    /// Whether neither plan nor pool nor caps changed so far.
+    pub fn is_plain(&self) -> bool {
+        !self.plan_changed && self.former_pool.is_none() && self.caps.is_empty()
+    }
+
     /// Forgets what a refused input began.
     pub fn forget(&mut self) {
         self.notices.clear();

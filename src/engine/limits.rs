@@ -94,6 +94,18 @@ impl LimitState {
         }
     }
 
+    /// Whether what was just counted crossed no edge and needs no other timer, so that evaluating it would change nothing.
+    fn is_settled(&self, limit: &Limit, cap: Amount) -> bool {
+        let used = self.counter.used();
+        let armed = match limit.window {
+            // More usage only moves the instant at which it is restored away.
+            Window::Sliding(_) => !self.told || self.timer != Ms::MAX,
+            _ => self.counter.ends_at(&limit.window).is_none_or(|due| due >= self.timer),
+        };
+        let mut unwarned = limit.warn.iter().enumerate().filter(|(place, _)| self.warned & (1 << place) == 0);
+        armed && self.told == (used >= cap) && (cap.is_zero() || unwarned.all(|(_, warn)| is_under(used, warn, cap)))
+    }
+
     fn forget_warnings(&mut self, limit: &Limit, cap: Amount) {
         if cap.is_zero() {
             return;
@@ -185,7 +197,9 @@ impl State {
         let span = self.span();
         let state = self.limit_mut(limit, user, &row.window);
         state.slide(row, cap, step.now);
-        if state.counter.add(&row.window, amount, at, step.now, &span) {
+        let counted = state.counter.add(&row.window, amount, at, step.now, &span);
+        // Most records cross no edge: they are done with here, as long as the cap stays what it is.
+        if counted && !(step.changes.is_plain() && state.is_settled(row, cap)) {
             step.changes.touch(limit, user, Why::Counted);
         }
     }

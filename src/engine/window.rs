@@ -1,6 +1,6 @@
 //! The counter of one limit (and user) in its window (docs/reference.md 8.1–8.3).
 //!
-//! A counter is as of the clock it was last advanced to: call [`Counter::advance`] with the clock before reading or adding.
+//! A counter is as of the clock it was last advanced to: call [`Counter::advance`] with the clock before reading and adding.
 //! An untouched counter is 32 bytes and owns nothing. Amounts added are never negative.
 //!
 //! A sliding window W is cut into panes of W / 300. At clock c it holds the panes with an index over floor(c / pane) − 300;
@@ -113,12 +113,9 @@ impl Counter {
         }
     }
 
-    /// Whether a record with the effective time `at` counts in the window, whatever it adds. Advance first.
-    pub fn counts(&self, window: &Window, at: Ms, clock: Ms, period: &Span) -> bool {
+    /// Whether a record with the effective time `at` counts in a window that does not slide, whatever it adds.
+    fn counts(&self, window: &Window, at: Ms, clock: Ms, period: &Span) -> bool {
         match (self, window) {
-            (Counter::Sliding { .. }, Window::Sliding(length)) => {
-                at.div_euclid(pane_length(*length)) >= oldest_pane(*length, clock)
-            }
             (Counter::FirstUse { start, ended, .. }, Window::FirstUse(length)) => match start.get() {
                 Some(start) if at >= start => true,
                 _ => ended.get().is_none_or(|ended| at >= ended) && at + length > clock,
@@ -129,29 +126,32 @@ impl Counter {
         }
     }
 
-    /// Counts `amount` of a record with the effective time `at` (not after `clock`). False: it counts in no window.
+    /// Counts `amount` of a record with the effective time `at` (not after `clock`). False: it counts in no window. Advance
+    /// first.
     pub fn add(&mut self, window: &Window, amount: Amount, at: Ms, clock: Ms, period: &Span) -> bool {
-        self.advance(window, clock);
+        if let (Counter::Sliding { used, panes }, Window::Sliding(length)) = (&mut *self, window) {
+            let current = pane_of(*length, clock);
+            let pane = if at == clock { current } else { pane_of(*length, at) };
+            let counts = pane > current - PANES;
+            if counts && amount.is_positive() {
+                *used += amount;
+                panes.get_or_insert_default().add(pane, amount);
+            }
+            return counts;
+        }
         if !self.counts(window, at, clock, period) {
             return false;
         }
-        if amount.is_zero() {
-            return true;
-        }
-        match (self, window) {
-            (Counter::Sliding { used, panes }, Window::Sliding(length)) => {
-                *used += amount;
-                panes.get_or_insert_default().add(at.div_euclid(pane_length(*length)), amount);
-            }
-            (Counter::FirstUse { used, start, .. }, _) => {
+        match self {
+            // Nothing added starts no window, and moves none.
+            Counter::FirstUse { .. } if amount.is_zero() => {}
+            Counter::FirstUse { used, start, .. } => {
                 *used += amount;
                 if start.get().is_none_or(|start| at < start) {
                     *start = Stamp::at(at);
                 }
             }
-            (Counter::Total { used } | Counter::Sliding { used, .. } | Counter::Calendar { used, .. }, _) => {
-                *used += amount
-            }
+            Counter::Total { used } | Counter::Sliding { used, .. } | Counter::Calendar { used, .. } => *used += amount,
         }
         true
     }
@@ -229,9 +229,14 @@ fn pane_length(window_ms: i64) -> i64 {
     window_ms / PANES
 }
 
+/// Instants are not before 1970.
+fn pane_of(window_ms: i64, at: Ms) -> i64 {
+    (at as u64 / pane_length(window_ms) as u64) as i64
+}
+
 /// The first pane that the window still holds at `clock`.
 fn oldest_pane(window_ms: i64, clock: Ms) -> i64 {
-    clock.div_euclid(pane_length(window_ms)) - PANES + 1
+    pane_of(window_ms, clock) - PANES + 1
 }
 
 impl Stamp {

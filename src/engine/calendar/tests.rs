@@ -100,6 +100,15 @@ fn months_have_names() {
 }
 
 #[test]
+fn every_day_is_in_its_month() {
+    let mut date = NaiveDate::from_ymd_opt(1970, 1, 1).expect("a date");
+    for day in 0..84_000 {
+        assert_eq!(month_of(day * DAY_MS), date.year() * 12 + date.month0() as i32, "{date}");
+        date = date.succ_opt().expect("a date");
+    }
+}
+
+#[test]
 fn days_begin_at_the_first_instant_of_their_date() {
     for (tz, now, start, end) in [
         // Put forward at midnight: the day begins at 01:00.
@@ -213,5 +222,7 @@ proptest! {
     fn times_come_back(at in 0..=LAST) {
         prop_assert_eq!(parse_time(&format_time(at)), Some(at));
         prop_assert!(month_start(month_of(at)) <= at && at < month_start(month_of(at) + 1));
+        let date = utc(at).date();
+        prop_assert_eq!(month_of(at), date.year() * 12 + date.month0() as i32);
     }
 }

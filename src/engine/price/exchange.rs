@@ -19,7 +19,8 @@ pub struct NoExchange {
 /// The exchange rows by pair of units and class, last row first.
 #[derive(Debug, Default)]
 pub struct Exchanges {
-    pairs: HashMap<(UnitId, UnitId), Pair>,
+    /// In order of the units.
+    pairs: Vec<((UnitId, UnitId), Pair)>,
 }
 
 #[derive(Debug, Default)]
@@ -77,7 +78,7 @@ impl Exchanges {
             let scale = u32::from(units[usize::from(row.to_unit)].scale);
             let ratio = Ratio::new(PICOS, row.value.0);
             let ratio = Ratio::new(ratio.numerator, ratio.denominator * 10u128.pow(9 - scale));
-            let pair = exchanges.pairs.entry((row.from_unit, row.to_unit)).or_default();
+            let pair = exchanges.pair_mut((row.from_unit, row.to_unit));
             let rows = match &row.class {
                 None => &mut pair.any,
                 Some(class) => pair.classes.entry(class.clone()).or_default(),
@@ -87,8 +88,20 @@ impl Exchanges {
         exchanges
     }
 
+    fn place(&self, units: (UnitId, UnitId)) -> Result<usize, usize> {
+        self.pairs.binary_search_by_key(&units, |(units, _)| *units)
+    }
+
+    fn pair_mut(&mut self, units: (UnitId, UnitId)) -> &mut Pair {
+        let place = self.place(units).unwrap_or_else(|place| {
+            self.pairs.insert(place, (units, Pair::default()));
+            place
+        });
+        &mut self.pairs[place].1
+    }
+
     fn find(&self, from: UnitId, to: UnitId, class: &str, at: Ms) -> Option<&Row> {
-        let pair = self.pairs.get(&(from, to))?;
+        let pair = &self.pairs[self.place((from, to)).ok()?].1;
         let in_force = |rows: &'_ [Row]| rows.iter().position(|row| row.from <= at);
         if !pair.classes.is_empty()
             && let Some(rows) = pair.classes.get(class)

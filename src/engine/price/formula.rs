@@ -132,9 +132,17 @@ fn sum(coefficients: &[Coefficient], quantities: &[(QuantityId, Amount)], start:
     let mut sum = start?;
     for coefficient in coefficients {
         let quantity = stepped(given(quantities, coefficient.quantity), coefficient.step).nanos() as u128;
-        sum = sum.checked_add(quantity.checked_mul(coefficient.factor)?)?;
+        sum = sum.checked_add(product(quantity, coefficient.factor)?)?;
     }
     Some(sum)
+}
+
+/// Numbers of 64 bits, the usual ones, have a product of 128 that needs no check.
+fn product(a: u128, b: u128) -> Option<u128> {
+    match (u64::try_from(a), u64::try_from(b)) {
+        (Ok(a), Ok(b)) => Some(u128::from(a) * u128::from(b)),
+        _ => a.checked_mul(b),
+    }
 }
 
 fn unlisted(rate: &Rate, field: DimensionId, value: Option<&str>, table: &'static str) -> Unlisted {

@@ -7,6 +7,12 @@ use crate::engine::catalog::CalendarUnit;
 const PERIOD: Span = Span { start: 0, end: None };
 const HOUR: Ms = 3_600_000;
 
+/// As limits do it: the window moves to the clock, then the record counts.
+fn count(counter: &mut Counter, window: &Window, amount: Amount, at: Ms, clock: Ms) -> bool {
+    counter.advance(window, clock);
+    counter.add(window, amount, at, clock, &PERIOD)
+}
+
 fn whole(value: i64) -> Amount {
     Amount::whole(value)
 }
@@ -26,7 +32,7 @@ fn check_first_use(length: Ms, steps: &[Step]) {
     let window = Window::FirstUse(length);
     let mut counter = Counter::new(&window);
     for (step, ((at, amount, clock), (counted, used, start))) in steps.iter().enumerate() {
-        assert_eq!(counter.add(&window, whole(*amount), *at, *clock, &PERIOD), *counted, "step {step}");
+        assert_eq!(count(&mut counter, &window, whole(*amount), *at, *clock), *counted, "step {step}");
         assert_eq!(counter.used(), whole(*used), "step {step}");
         let told = counter.told(&window, *clock, &PERIOD, whole(1));
         assert_eq!(told.start, *start, "step {step}");
@@ -81,11 +87,11 @@ fn a_calendar_window_ends_and_late_records_miss_it() {
     let day = 24 * HOUR;
     let mut counter = Counter::new(&window);
     assert_eq!(counter.told(&window, day + 5, &PERIOD, whole(1)).start, Some(day));
-    assert!(counter.add(&window, whole(0), day, day, &PERIOD));
+    assert!(count(&mut counter, &window, whole(0), day, day));
     assert_eq!(counter.ends_at(&window), None);
-    assert!(counter.add(&window, whole(3), day + 5, day + 5, &PERIOD));
+    assert!(count(&mut counter, &window, whole(3), day + 5, day + 5));
     assert_eq!(counter.ends_at(&window), Some(2 * day));
-    assert!(!counter.add(&window, whole(1), day - 1, day + 6, &PERIOD));
+    assert!(!count(&mut counter, &window, whole(1), day - 1, day + 6));
     counter.advance(&window, 2 * day - 1);
     assert_eq!(counter.used(), whole(3));
     counter.advance(&window, 2 * day);
@@ -115,7 +121,7 @@ fn a_counter_tells_before_it_would_reach_its_bound() {
     let mut counter = Counter::new(&window);
     let almost = Amount::from_nanos(Amount::TOTAL_LIMIT.nanos() - 1);
     assert!(!counter.would_overflow(almost));
-    counter.add(&window, almost, 10, 10, &PERIOD);
+    count(&mut counter, &window, almost, 10, 10);
     assert!(counter.would_overflow(Amount::from_nanos(1)));
     assert_eq!(counter.used(), almost);
     counter.advance(&window, 310);
@@ -145,7 +151,7 @@ proptest! {
             clock += later * pane / 20;
             let at = clock - ago * pane;
             let in_window = at / pane > clock / pane - 300;
-            prop_assert_eq!(counter.add(&window, Amount::from_nanos(nanos), at, clock, &PERIOD), in_window);
+            prop_assert_eq!(count(&mut counter, &window, Amount::from_nanos(nanos), at, clock), in_window);
             if in_window {
                 counted.push((at, nanos));
             }
@@ -181,7 +187,7 @@ proptest! {
                 last_end = end;
             }
             let at = clock - ago;
-            if counter.add(&window, whole(amount), at, clock, &PERIOD) && amount > 0 {
+            if count(&mut counter, &window, whole(amount), at, clock) && amount > 0 {
                 inside.push((at, amount));
             }
             let first = inside.iter().map(|(at, _)| *at).min();
