@@ -19,7 +19,31 @@ use super::users::UserIndex;
 
 /// The windows that end, or slide to where something is told, by time. Entries that no longer hold stay until they come up.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct WindowTimers(Option<Box<BinaryHeap<Reverse<(Ms, LimitIndex, UserIndex)>>>>);
+pub(crate) struct WindowTimers {
+    /// The earliest: every input looks at it.
+    first: Option<WindowTimer>,
+    rest: Option<Box<BinaryHeap<Reverse<WindowTimer>>>>,
+}
+
+type WindowTimer = (Ms, LimitIndex, UserIndex);
+
+impl WindowTimers {
+    fn push(&mut self, timer: WindowTimer) {
+        let later = match self.first {
+            Some(first) if first <= timer => timer,
+            earlier => {
+                self.first = Some(timer);
+                let Some(later) = earlier else { return };
+                later
+            }
+        };
+        self.rest.get_or_insert_default().push(Reverse(later));
+    }
+
+    fn pop(&mut self) {
+        self.first = self.rest.as_mut().and_then(|rest| rest.pop()).map(|Reverse(timer)| timer);
+    }
+}
 
 /// Fires what is due by `clock`. What was due before `from` is due then.
 pub(crate) fn fire_due(
@@ -134,7 +158,7 @@ impl State {
     /// When the next window's timer is due.
     fn next_window(&mut self, catalog: &Catalog) -> Option<Ms> {
         loop {
-            let Reverse((at, limit, user)) = *self.windows.0.as_ref()?.peek()?;
+            let (at, limit, user) = self.windows.first?;
             let due = self.window_due(catalog, limit, user);
             if due == Some(at) {
                 return due;
@@ -148,12 +172,11 @@ impl State {
 
     /// Takes the earliest entry, if it is not after `by`, with when its timer is due by now.
     fn pop_window(&mut self, catalog: &Catalog, by: Ms) -> Option<(LimitIndex, UserIndex, Option<Ms>)> {
-        let heap = self.windows.0.as_mut()?;
-        let Reverse((at, limit, user)) = *heap.peek()?;
+        let (at, limit, user) = self.windows.first?;
         if at > by {
             return None;
         }
-        heap.pop();
+        self.windows.pop();
         let row = &catalog.plans[usize::from(self.plan)].limits[usize::from(limit)];
         let state = self.limit_mut(limit, user, &row.window);
         if state.timer != at {
@@ -186,7 +209,7 @@ impl State {
         };
         if due < state.timer {
             state.timer = due;
-            self.windows.0.get_or_insert_default().push(Reverse((due, limit, user)));
+            self.windows.push((due, limit, user));
         }
     }
 

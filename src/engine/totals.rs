@@ -42,6 +42,8 @@ pub struct Month {
     charges: Charges,
     kinds: Table<Cells>,
     users: UserTable,
+    /// The first of the fields stands here, as most catalogs have no other.
+    field: Option<Field>,
     fields: Vec<Field>,
 }
 
@@ -170,7 +172,7 @@ impl Month {
 
     /// Values of a field with what was counted for them, in order of first appearance.
     pub fn values(&self, id: DimensionId) -> impl Iterator<Item = (&str, &Tally)> {
-        self.fields.iter().filter(move |field| field.dimension == id).flat_map(|field| field.values.rows())
+        self.all_fields().filter(move |field| field.dimension == id).flat_map(|field| field.values.rows())
     }
 
     /// Users, by their index in the account, with what was counted for them, in order of first appearance.
@@ -182,9 +184,18 @@ impl Month {
         self.field(id).values.row(names, text)
     }
 
+    fn all_fields(&self) -> impl Iterator<Item = &Field> {
+        self.field.iter().chain(&self.fields)
+    }
+
     fn field(&mut self, id: DimensionId) -> &mut Field {
+        let new = || Field { dimension: id, values: Table::default() };
+        let first = self.field.get_or_insert_with(new);
+        if first.dimension == id {
+            return first;
+        }
         let place = self.fields.iter().position(|field| field.dimension == id).unwrap_or_else(|| {
-            self.fields.push(Field { dimension: id, values: Table::default() });
+            self.fields.push(new());
             self.fields.len() - 1
         });
         &mut self.fields[place]

@@ -14,7 +14,9 @@ pub(crate) type UserIndex = u32;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Users {
     list: Vec<User>,
-    /// Indices by name; only when there are more than a few.
+    /// Hashes of the names, by index; only while there are not many.
+    hashes: Vec<u32>,
+    /// Indices by name; only when there are many.
     index: Option<Box<HashTable<UserIndex>>>,
     /// Raised when a period begins: users appear anew.
     pub seats_epoch: u32,
@@ -43,8 +45,8 @@ pub(crate) struct UserExtra {
     pub denied_epoch: u32,
 }
 
-/// With fewer users than this a look through the list is quicker than a table.
-const INDEXED_FROM: usize = 9;
+/// With fewer users than this a look through the hashes is quicker than a table.
+const INDEXED_FROM: usize = 65;
 
 impl Users {
     pub fn len(&self) -> usize {
@@ -70,7 +72,11 @@ impl Users {
     pub fn find(&self, name: &str) -> Option<UserIndex> {
         match &self.index {
             Some(index) => index.find(hash(name), |at| *self.list[*at as usize].name == *name).copied(),
-            None => self.list.iter().position(|user| *user.name == *name).map(|at| at as UserIndex),
+            None => {
+                let short = hash(name) as u32;
+                let is_it = |at: &usize| self.hashes[*at] == short && *self.list[*at].name == *name;
+                (0..self.hashes.len()).find(is_it).map(|at| at as UserIndex)
+            }
         }
     }
 
@@ -97,8 +103,9 @@ impl Users {
                     index.insert_unique(hash(&list[at as usize].name), at, |at| hash(&list[*at as usize].name));
                 }
                 self.index = Some(Box::new(index));
+                self.hashes = Vec::new();
             }
-            None => {}
+            None => self.hashes.push(hash(&list[at as usize].name) as u32),
         }
         at
     }

@@ -51,7 +51,7 @@ impl Month {
             records: tally.records,
             charges: tally.charges.iter().collect(),
         });
-        let values = self.fields.iter().flat_map(|field| {
+        let values = self.all_fields().flat_map(|field| {
             field.values.rows().map(|(name, tally)| Row::Value {
                 dimension: field.dimension,
                 name: name.into(),

@@ -10,40 +10,38 @@ use super::{NAMES_MAX, Names, OTHERS, Tally};
 /// Rows by name, in order of first appearance. Few names are compared by address; many are found by hash.
 #[derive(Clone, Debug)]
 pub struct Table<T> {
-    names: Vec<Arc<str>>,
-    rows: Vec<T>,
+    rows: Vec<(Arc<str>, T)>,
     /// Place of `*`.
     others: Option<u32>,
     /// Places by hash of the name, where there are more than [`FEW`].
     places: Option<Box<HashTable<u32>>>,
 }
 
-/// Rows by index of the user.
+/// Rows by index of the user, in order of first appearance, which is often that of the index.
 #[derive(Clone, Debug, Default)]
 pub struct UserTable {
+    rows: Vec<(u32, Tally)>,
     /// By user: place of its row + 1; 0 where there is none.
     places: Vec<u32>,
-    users: Vec<u32>,
-    rows: Vec<Tally>,
 }
 
 const FEW: usize = 16;
 
 impl<T> Default for Table<T> {
     fn default() -> Table<T> {
-        Table { names: Vec::new(), rows: Vec::new(), others: None, places: None }
+        Table { rows: Vec::new(), others: None, places: None }
     }
 }
 
 impl<T: PartialEq> PartialEq for Table<T> {
     fn eq(&self, other: &Table<T>) -> bool {
-        self.names == other.names && self.rows == other.rows
+        self.rows == other.rows
     }
 }
 
 impl PartialEq for UserTable {
     fn eq(&self, other: &UserTable) -> bool {
-        self.users == other.users && self.rows == other.rows
+        self.rows == other.rows
     }
 }
 
@@ -62,20 +60,20 @@ impl<T: Default> Table<T> {
                 None => self.push(names.intern(hash_of(OTHERS), OTHERS), hash_of(OTHERS), T::default()),
             },
         };
-        &mut self.rows[place]
+        &mut self.rows[place].1
     }
 
     /// The row of `text`, or of `*` where the table is full.
     pub fn find(&self, text: &str) -> Option<&T> {
         let own = self.place(hash_of(text), text);
         let others = || self.others.filter(|_| self.named() >= NAMES_MAX).map(|place| place as usize);
-        own.or_else(others).map(|place| &self.rows[place])
+        own.or_else(others).map(|place| &self.rows[place].1)
     }
 }
 
 impl<T> Table<T> {
     pub fn rows(&self) -> impl Iterator<Item = (&str, &T)> {
-        self.names.iter().map(|name| &**name).zip(&self.rows)
+        self.rows.iter().map(|(name, row)| (&**name, row))
     }
 
     /// Appends a row whose name is new.
@@ -86,14 +84,14 @@ impl<T> Table<T> {
 
     /// Rows but the one of `*`.
     fn named(&self) -> usize {
-        self.names.len() - usize::from(self.others.is_some())
+        self.rows.len() - usize::from(self.others.is_some())
     }
 
     /// A name that was read from a store is found by its text, and then takes the address of the shared one.
     fn place_by_text(&mut self, names: &mut Names, hash: u64, text: &str) -> Option<usize> {
         let place = self.place(hash, text)?;
         if self.places.is_none() {
-            self.names[place] = names.intern(hash, text);
+            self.rows[place].0 = names.intern(hash, text);
         }
         Some(place)
     }
@@ -102,27 +100,26 @@ impl<T> Table<T> {
         if self.places.is_some() {
             return None;
         }
-        self.names.iter().position(|known| Arc::ptr_eq(known, name))
+        self.rows.iter().position(|(known, _)| Arc::ptr_eq(known, name))
     }
 
     fn place(&self, hash: u64, text: &str) -> Option<usize> {
         match &self.places {
-            None => self.names.iter().position(|name| **name == *text),
+            None => self.rows.iter().position(|(name, _)| **name == *text),
             Some(places) => {
-                places.find(hash, |place| *self.names[*place as usize] == *text).map(|place| *place as usize)
+                places.find(hash, |place| *self.rows[*place as usize].0 == *text).map(|place| *place as usize)
             }
         }
     }
 
     fn push(&mut self, name: Arc<str>, hash: u64, row: T) -> usize {
-        let place = self.names.len();
+        let place = self.rows.len();
         if *name == *OTHERS {
             self.others = Some(place as u32);
         }
-        self.names.push(name);
-        self.rows.push(row);
-        let names = &self.names;
-        let rehash = |place: &u32| hash_of(&names[*place as usize]);
+        self.rows.push((name, row));
+        let rows = &self.rows;
+        let rehash = |place: &u32| hash_of(&rows[*place as usize].0);
         match &mut self.places {
             Some(places) => {
                 places.insert_unique(hash, place as u32, rehash);
@@ -130,7 +127,7 @@ impl<T> Table<T> {
             None if place < FEW => {}
             None => {
                 let mut places = HashTable::with_capacity(place * 2);
-                for (place, name) in names.iter().enumerate() {
+                for (place, (name, _)) in rows.iter().enumerate() {
                     places.insert_unique(hash_of(name), place as u32, rehash);
                 }
                 self.places = Some(Box::new(places));
@@ -143,18 +140,26 @@ impl<T> Table<T> {
 impl UserTable {
     pub fn row(&mut self, user: u32) -> &mut Tally {
         let slot = user as usize;
+        let place = match self.rows.get(slot) {
+            Some((there, _)) if *there == user => slot,
+            _ => self.place(user),
+        };
+        &mut self.rows[place].1
+    }
+
+    pub fn rows(&self) -> impl Iterator<Item = (u32, &Tally)> {
+        self.rows.iter().map(|(user, row)| (*user, row))
+    }
+
+    fn place(&mut self, user: u32) -> usize {
+        let slot = user as usize;
         if slot >= self.places.len() {
             self.places.resize(slot + 1, 0);
         }
         if self.places[slot] == 0 {
-            self.users.push(user);
-            self.rows.push(Tally::default());
+            self.rows.push((user, Tally::default()));
             self.places[slot] = self.rows.len() as u32;
         }
-        &mut self.rows[self.places[slot] as usize - 1]
-    }
-
-    pub fn rows(&self) -> impl Iterator<Item = (u32, &Tally)> {
-        self.users.iter().copied().zip(&self.rows)
+        self.places[slot] as usize - 1
     }
 }
