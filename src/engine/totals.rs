@@ -140,6 +140,13 @@ impl Totals {
         self.months.is_empty()
     }
 
+    /// Reads a word of each table of the last month, see `State::fetch`.
+    pub(super) fn fetch(&self) -> u64 {
+        let Some(month) = self.months.last() else { return 0 };
+        let values = month.field.as_ref().map_or(0, |field| field.values.fetch());
+        month.records ^ month.kinds.fetch() ^ month.users.fetch() ^ values
+    }
+
     pub fn month(&self, month: MonthId) -> Option<&Month> {
         self.months.iter().rev().find(|kept| kept.month == month)
     }

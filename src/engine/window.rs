@@ -75,6 +75,14 @@ impl Counter {
         }
     }
 
+    /// Reads a word of its panes, see `State::fetch`.
+    pub(super) fn fetch(&self) -> u64 {
+        match self {
+            Counter::Sliding { panes: Some(panes), .. } => panes.fetch(),
+            _ => 0,
+        }
+    }
+
     /// Whether adding `amount` would reach 10²⁰.
     pub fn would_overflow(&self, amount: Amount) -> bool {
         self.used() + amount >= Amount::TOTAL_LIMIT

@@ -76,6 +76,10 @@ impl<T> Table<T> {
         self.rows.iter().map(|(name, row)| (&**name, row))
     }
 
+    pub fn fetch(&self) -> u64 {
+        self.rows.first().map_or(0, |(name, _)| name.len() as u64)
+    }
+
     /// Appends a row whose name is new.
     pub fn restore(&mut self, name: Arc<str>, row: T) {
         let hash = hash_of(&name);
@@ -145,6 +149,10 @@ impl UserTable {
             _ => self.place(user),
         };
         &mut self.rows[place].1
+    }
+
+    pub fn fetch(&self) -> u64 {
+        self.rows.first().map_or(0, |(user, _)| u64::from(*user))
     }
 
     pub fn rows(&self) -> impl Iterator<Item = (u32, &Tally)> {

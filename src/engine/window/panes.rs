@@ -24,6 +24,10 @@ struct Pane {
 }
 
 impl Panes {
+    pub fn fetch(&self) -> u64 {
+        self.panes.back().map_or(0, |pane| pane.low)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.panes.is_empty()
     }
