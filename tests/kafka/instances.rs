@@ -1,6 +1,6 @@
 //! Several instances in one group: partitions that go and come back, instances without any, two with one name.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::http;
 use crate::random::Random;
@@ -61,6 +61,34 @@ fn an_instance_without_partitions_is_ready_and_takes_over() {
     assert_eq!(owned(&other), 1);
     assert_same_notices(&world.notices(), &simulate(&world, None).notices);
     assert_eq!(other.stop(), 0);
+}
+
+/// A process that stands still for longer than its session is a zombie when it goes on: what it was about to write is
+/// refused, as another instance has written it since.
+#[test]
+fn an_instance_that_stood_still_writes_nothing_twice() {
+    let world = World::new("stalled", CATALOG).initialised(4);
+    let first = world.start("a");
+    let second = world.start("b");
+    let producer = world.producer();
+    let mut traffic = Traffic::new(Random::seeded("stalled"), 500);
+    for stalled in [&first, &second, &first] {
+        let begun = Instant::now();
+        let mut stopped = false;
+        while begun.elapsed() < Duration::from_secs(16) {
+            (0..40).for_each(|_| traffic.send_usage(&producer, &world));
+            std::thread::sleep(Duration::from_millis(20));
+            if !stopped && begun.elapsed() > Duration::from_secs(1) {
+                stalled.signal("STOP");
+                stopped = true;
+            }
+        }
+        stalled.signal("CONT");
+    }
+    producer.flush();
+    world.await_consumed(LIMIT);
+    assert_same_notices(&world.notices(), &simulate(&world, None).notices);
+    assert_eq!((first.stop(), second.stop()), (0, 0));
 }
 
 /// An account of a partition that another instance owns is not answered from here.

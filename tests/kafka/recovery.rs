@@ -79,6 +79,103 @@ fn an_orderly_end_leaves_nothing_to_fold_again() {
     assert_eq!(daemon.stop(), 0);
 }
 
+/// Asked to stop in the middle of a backlog: what was folded is committed and checkpointed, the rest waits.
+#[test]
+fn an_orderly_end_in_the_middle_of_work_leaves_nothing_to_fold_again() {
+    let (world, daemon, mut traffic) = world_with_history("amid", 3);
+    let producer = world.producer();
+    (0..30_000).for_each(|_| traffic.send_usage(&producer, &world));
+    assert_eq!(daemon.stop(), 0);
+    producer.flush();
+    let daemon = world.start("a");
+    assert_eq!(daemon.metric("meterd_replayed_records_total", &[]), 0);
+    world.await_consumed(LIMIT);
+    assert_as_simulated(&world, &daemon);
+    assert_eq!(daemon.stop(), 0);
+}
+
+/// Bytes of the store turned over, as a bad disk would: it is a copy, and is made again.
+#[test]
+fn a_damaged_store_is_made_again() {
+    let (world, daemon, mut traffic) = world_with_history("damaged", 2);
+    assert_eq!(daemon.stop(), 0);
+    let mut damaged = 0;
+    let mut folders = vec![world.store("a")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("the store is a directory") {
+            let path = entry.expect("the directory can be read").path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let mut bytes = std::fs::read(&path).expect("the file can be read");
+            bytes.iter_mut().skip(64).step_by(97).for_each(|byte| *byte ^= 0x55);
+            damaged += bytes.len();
+            std::fs::write(&path, bytes).expect("the file can be written");
+        }
+    }
+    assert!(damaged > 10_000, "the store holds {damaged} bytes");
+    let daemon = world.start("a");
+    send(&world, &mut traffic, 500);
+    assert_as_simulated(&world, &daemon);
+    assert_eq!(daemon.stop(), 0);
+}
+
+/// The journal is cut at what is still needed, every minute; what is left is enough to start from, without a store.
+#[test]
+fn what_is_cut_off_the_journal_is_not_missed() {
+    let catalog = CATALOG.replacen("late = \"1h\"", "late = \"5s\"", 1);
+    let world = World::new("trimmed", &catalog).initialised(1);
+    let daemon = world.start("a");
+    let producer = world.producer();
+    let mut traffic = Traffic::new(Random::seeded("trimmed"), 100);
+    let begun = Instant::now();
+    let journal_begins = || log::watermarks(&world.broker, &world.journal(), log::Isolation::Committed)[0].0;
+    while journal_begins() == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(150), "the journal is not cut");
+        (0..50).for_each(|_| traffic.send_usage(&producer, &world));
+        producer.flush();
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    world.await_consumed(LIMIT);
+    daemon.kill();
+    world.delete_store("a");
+    let daemon = world.start("a");
+    send(&world, &mut traffic, 500);
+    assert_as_simulated(&world, &daemon);
+    assert_eq!(daemon.stop(), 0);
+}
+
+/// Producers set the timestamps of this topic; one of them is half an hour ahead, which is as far as the
+/// broker lets it.
+#[test]
+fn timestamps_ahead_of_the_clock_do_not_move_it() {
+    let world = World::new("ahead", CATALOG);
+    log::Admin::new(&world.broker).create(&world.usage(), 1, &[("message.timestamp.type", "CreateTime")]);
+    let world = world.initialised(1);
+    let daemon = world.start("a");
+    let producer = world.producer();
+    let (topic, now) = (world.usage(), chrono::Utc::now().timestamp_millis());
+    for (id, ahead_ms) in [("before", 0), ("ahead", 30 * 60_000), ("after", 0)] {
+        let usage = call(id, "acme", "haiku-4.5", 10).to_string();
+        let record = BaseRecord::to(&topic).key("acme").payload(usage.as_bytes()).timestamp(now + ahead_ms);
+        producer.send_record(record);
+    }
+    producer.flush();
+    world.await_consumed(LIMIT);
+    let quarantined = world.quarantined();
+    assert_eq!(quarantined.len(), 1, "{quarantined:?}");
+    assert_eq!(quarantined[0].header("__meterd.errors.reason").as_deref(), Some("too_early"));
+    let before = view_of(&daemon, "acme");
+    let month = before["totals"].as_object().expect("totals").values().next().expect("a month");
+    assert_eq!(month["records"], 2, "{before}");
+    daemon.kill();
+    world.delete_store("a");
+    let daemon = world.start("a");
+    assert_eq!(view_of(&daemon, "acme"), before);
+    assert_eq!(daemon.stop(), 0);
+}
+
 #[test]
 fn a_repetition_is_a_duplicate_also_after_a_crash() {
     let (world, mut daemon, _) = world_with_history("duplicate", 2);
