@@ -74,9 +74,3 @@ fn test_says_what_it_cannot_play() {
     assert_eq!(ended.status.code(), Some(65));
     assert!(text(&ended.stdout).contains(r#""wrong":1"#), "{}", text(&ended.stdout));
 }
-
-#[test]
-fn all_scenarios_pass() {
-    let ended = meterd(&["test", "tests/scenarios"], "");
-    assert!(ended.status.success(), "{}{}", text(&ended.stdout), text(&ended.stderr));
-}
