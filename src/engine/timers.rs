@@ -22,6 +22,7 @@ use super::users::UserIndex;
 pub(crate) struct WindowTimers {
     /// The earliest: every input looks at it.
     first: Option<WindowTimer>,
+    #[expect(clippy::box_collection, reason = "most accounts have one timer or none: the heap's own 24 bytes count")]
     rest: Option<Box<BinaryHeap<Reverse<WindowTimer>>>>,
 }
 
