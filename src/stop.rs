@@ -21,6 +21,11 @@ impl Stop {
         Stop { code: 69, message: message.into() }
     }
 
+    /// Whether it may pass by itself, once the brokers are back.
+    pub fn is_broker(&self) -> bool {
+        self.code == 69
+    }
+
     /// 70: an invariant failed, or a fault that is not classified.
     pub fn bug(message: impl Into<String>) -> Stop {
         Stop { code: 70, message: message.into() }

@@ -24,6 +24,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use super::batch::Batch;
 use super::ownership::Ownership;
 use super::producer::{Delivered, Fault, TRANSACTION_TIMEOUT, TransactionalProducer, classify_fault, topic_name};
+use super::reader::{BROKERS_AWAY_MAX, wait_out};
 use super::stop::Stop;
 use crate::config::daemon::Topics;
 use crate::ingest::native::{GroupMetadata, Outgoing};
@@ -32,8 +33,6 @@ use crate::telemetry::Metrics;
 
 /// How long the coordinator may take for one call before its outcome counts as unknown.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a transaction may fail to commit before the daemon gives up: brokers are restarted one after the other.
-const TRY_FOR: Duration = Duration::from_secs(300);
 /// Fenced this often within a minute: another process uses the transactional id.
 const FENCED_MAX: usize = 3;
 
@@ -116,7 +115,7 @@ impl<M: Membership, C: Committed> Committer<M, C> {
     fn commit(&mut self, mut batches: Vec<Batch>) -> Result<(), Stop> {
         let begun_trying = Instant::now();
         for attempt in 0u32.. {
-            if attempt > 0 && begun_trying.elapsed() > TRY_FOR {
+            if attempt > 0 && begun_trying.elapsed() > BROKERS_AWAY_MAX {
                 break;
             }
             self.drop_dead(&mut batches);
@@ -160,7 +159,7 @@ impl<M: Membership, C: Committed> Committer<M, C> {
         Err(Stop::broker(format!(
             "expected a transaction to commit, found it failing for {} s: look at the brokers' logs, then start meterd \
              again; nothing is lost",
-            TRY_FOR.as_secs()
+            BROKERS_AWAY_MAX.as_secs()
         )))
     }
 
@@ -186,7 +185,7 @@ impl<M: Membership, C: Committed> Committer<M, C> {
         }
         self.metrics.outcome_unknown();
         self.producer = None;
-        self.open()?;
+        wait_out(|| true, || self.open())?;
         self.drop_dead(batches);
         let mut places = Vec::new();
         for batch in batches.iter() {

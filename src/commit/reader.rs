@@ -15,6 +15,24 @@ use crate::ingest::native::{Event, Events, Record};
 const STALL_MAX: Duration = TRANSACTION_TIMEOUT.saturating_add(Duration::from_secs(20));
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How long brokers may fail requests while the daemon runs: restarted one after the other they know no leaders meanwhile.
+pub const BROKERS_AWAY_MAX: Duration = Duration::from_secs(300);
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Makes a call again while the brokers fail it and it is wanted.
+pub fn wait_out<T>(wanted: impl Fn() -> bool, mut call: impl FnMut() -> Result<T, Stop>) -> Result<T, Stop> {
+    let begun = Instant::now();
+    loop {
+        match call() {
+            Err(stop) if stop.is_broker() && wanted() && begun.elapsed() < BROKERS_AWAY_MAX => {
+                tracing::warn!("trying again: {stop}");
+                std::thread::sleep(TRY_AGAIN_AFTER);
+            }
+            result => return result,
+        }
+    }
+}
+
 /// Reads committed records; asks for high watermarks that include uncommitted ones.
 pub struct Reader {
     committed: BaseConsumer<Context>,

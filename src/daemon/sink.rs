@@ -14,6 +14,7 @@ use super::store_writer::ToStore;
 use crate::commit::Stop;
 use crate::commit::batch::Batch;
 use crate::commit::committer::{Committed, Journaled, Membership, Places};
+use crate::commit::reader::wait_out;
 use crate::commit::recovery::Recovery;
 use crate::ingest::consumer::Context;
 use crate::ingest::native::GroupMetadata;
@@ -65,7 +66,7 @@ impl Committed for Sink {
     }
 
     fn last_journaled(&mut self, partition: i32) -> Result<Option<Journaled>, Stop> {
-        self.recovery.last_journaled(partition)
+        wait_out(|| true, || self.recovery.last_journaled(partition))
     }
 }
 
