@@ -33,7 +33,7 @@ fn timers_fire_as_time_passes() {
     traffic.send_commands(&producer, &world);
     world.await_consumed(Duration::from_secs(30));
     for burst in 0..3 {
-        (0..300).for_each(|_| traffic.send_usage(&producer, &world));
+        (0..900).for_each(|_| traffic.send_usage(&producer, &world));
         producer.flush();
         if burst == 1 {
             // Down while windows end and periods turn.
