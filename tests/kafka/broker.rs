@@ -36,15 +36,6 @@ impl Cluster {
         scripts_kafka(&["stop", "--name", &self.name, "--broker", &number.to_string()]);
     }
 
-    /// Sends a signal to the `number`-th broker: KILL, or STOP and CONT.
-    pub fn signal_broker(&self, number: u32, signal: &str) {
-        let status = scripts_kafka(&["status", "--name", &self.name]);
-        let of_broker = status.lines().find(|line| line.contains(&format!("broker {number} runs")));
-        let pid = of_broker.and_then(|line| line.split_once("(pid ")?.1.split_once(')')).expect("the broker runs").0;
-        let sent = Command::new("kill").arg(format!("-{signal}")).arg(pid).status().expect("kill starts");
-        assert!(sent.success(), "the process is ours");
-    }
-
     /// Starts the brokers that were stopped, at the addresses they had.
     pub fn start_stopped(&self) {
         scripts_kafka(&["start", "--name", &self.name]);

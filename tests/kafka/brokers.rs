@@ -21,11 +21,7 @@ fn a_rolling_restart_of_the_brokers_does_not_show() {
     world.await_consumed(LIMIT);
     for broker in 1..=3 {
         (0..1_000).for_each(|_| traffic.send_usage(&producer, &world));
-        if broker == 2 {
-            cluster.signal_broker(broker, "KILL");
-        } else {
-            cluster.stop_broker(broker);
-        }
+        cluster.stop_broker(broker);
         (0..1_000).for_each(|_| traffic.send_usage(&producer, &world));
         producer.flush();
         cluster.start_stopped();
@@ -50,29 +46,6 @@ fn a_broker_that_is_away_for_a_while_is_waited_for() {
         std::thread::sleep(Duration::from_secs(15));
         cluster.start_stopped();
         (0..1_000).for_each(|_| traffic.send_usage(&producer, &world));
-        producer.flush();
-        world.await_consumed(LIMIT);
-    }
-    assert_same_notices(&world.notices(), &simulate(&world, None).notices);
-    daemon.await_ready();
-    assert_eq!(daemon.stop(), 0);
-}
-
-/// A broker that stands still for longer than a commit is waited for: whether the transaction was committed is not known,
-/// and is looked up.
-#[test]
-fn commits_of_unknown_outcome_do_not_show() {
-    let cluster = Cluster::start(1);
-    let world = World::at(&cluster.address, "unknown", CATALOG).initialised(3);
-    let mut daemon = world.start("a");
-    let producer = world.producer();
-    let mut traffic = Traffic::new(Random::seeded("unknown"), 100);
-    for _ in 0..2 {
-        (0..2_000).for_each(|_| traffic.send_usage(&producer, &world));
-        std::thread::sleep(Duration::from_millis(200));
-        cluster.signal_broker(1, "STOP");
-        std::thread::sleep(Duration::from_secs(20));
-        cluster.signal_broker(1, "CONT");
         producer.flush();
         world.await_consumed(LIMIT);
     }
