@@ -150,6 +150,7 @@ fn window_add(bencher: Bencher<'_, '_>, window: Window, apart_ms: Ms) {
         for n in 0..1_000 {
             clock += apart_ms;
             let at = if n % 10 == 0 { clock - 1_800_000 } else { clock };
+            counter.advance(&window, clock);
             black_box(counter.add(&window, Amount::from_nanos(2_056_046_299), at, clock, &period));
         }
         counter.used()
