@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::producer::TRANSACTION_TIMEOUT;
@@ -64,13 +64,13 @@ impl Reader {
 
     /// Low and high watermark, uncommitted records included.
     pub fn watermarks(&self, topic: &str, partition: i32) -> Result<(i64, i64), Stop> {
-        retry(|| self.uncommitted.fetch_watermarks(topic, partition, Duration::from_secs(5)))
+        retry(&self.uncommitted, topic, || self.uncommitted.fetch_watermarks(topic, partition, Duration::from_secs(5)))
             .map_err(|error| unreachable_partition(topic, partition, &error.to_string()))
     }
 
     /// The offset after the last record that a read_committed reader may have, open transactions excluded.
     pub fn stable_end(&self, topic: &str, partition: i32) -> Result<i64, Stop> {
-        retry(|| self.committed.fetch_watermarks(topic, partition, Duration::from_secs(5)))
+        retry(&self.committed, topic, || self.committed.fetch_watermarks(topic, partition, Duration::from_secs(5)))
             .map(|(_, end)| end)
             .map_err(|error| unreachable_partition(topic, partition, &error.to_string()))
     }
@@ -199,11 +199,15 @@ fn read_offsets(list: &TopicPartitionList, topics: [&str; 2], partition: i32) ->
     Ok(offsets)
 }
 
-fn retry<T>(mut call: impl FnMut() -> rdkafka::error::KafkaResult<T>) -> rdkafka::error::KafkaResult<T> {
+fn retry<T>(client: &BaseConsumer<Context>, topic: &str, mut call: impl FnMut() -> KafkaResult<T>) -> KafkaResult<T> {
     let deadline = Instant::now() + CALL_TIMEOUT;
     loop {
         match call() {
-            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(100)),
+            Err(_) if Instant::now() < deadline => {
+                // That a partition had no leader when the client looked, it believes for minutes unless it looks again.
+                let _looked = client.fetch_metadata(Some(topic), Duration::from_secs(5));
+                std::thread::sleep(Duration::from_millis(100));
+            }
             result => return result,
         }
     }

@@ -33,6 +33,22 @@ pub struct DaemonBackend {
     pub stopping: Arc<AtomicBool>,
     pub metrics: Arc<Metrics>,
     pub progress: Progress,
+    /// Since when the group has counted this member.
+    pub member_since: Mutex<Option<Instant>>,
+}
+
+/// A member that the group gave no partitions for so long is a spare one.
+const SPARE_AFTER: Duration = Duration::from_secs(3);
+
+impl DaemonBackend {
+    /// A generation comes before the partitions do: without any, a member is taken as settled only after a while.
+    fn joined(&self, has_partitions: bool) -> bool {
+        let counted = GroupMetadata::of(&self.member).is_some_and(|metadata| metadata.generation() >= 0);
+        let mut since = self.member_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = counted.then(|| since.unwrap_or_else(Instant::now));
+        *since = begun;
+        begun.is_some_and(|begun| has_partitions || begun.elapsed() >= SPARE_AFTER)
+    }
 }
 
 /// When each partition's offsets were last seen to move, or had nothing to move to.
@@ -93,7 +109,7 @@ impl Backend for DaemonBackend {
 
     fn health(&self) -> Health {
         let partitions = self.partitions();
-        let joined = GroupMetadata::of(&self.member).is_some_and(|metadata| metadata.generation() >= 0);
+        let joined = self.joined(!partitions.is_empty());
         let waiting: Vec<String> = partitions
             .iter()
             .filter(|status| status.state != "live")

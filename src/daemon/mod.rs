@@ -305,6 +305,7 @@ impl Parts {
             stopping: Arc::clone(&stopping),
             metrics: Arc::clone(&self.metrics),
             progress: backend::Progress::default(),
+            member_since: Mutex::default(),
         });
         let server = self.serve(&backend)?;
         tracing::info!(address = %server.address, "serving HTTP");

@@ -50,8 +50,7 @@ fn notices_and_views_are_those_that_simulate_gives() {
 
     let expected = simulate(&world, None);
     let notices = world.notices();
-    for kind in ["cap.warning", "cap.exceeded", "cap.restored", "balance.low", "balance.exhausted", "command.rejected"]
-    {
+    for kind in ["cap.warning", "cap.exceeded", "balance.low", "balance.exhausted", "command.rejected"] {
         let told = notices.iter().any(|notice| notice.json()["type"] == format!("meterd.{kind}"));
         assert!(told, "the traffic gave rise to no {kind}");
     }
