@@ -24,7 +24,7 @@ fn notices_and_views_are_those_that_simulate_gives() {
     // Each part waits for the one before: a command and usage that are on their way at the same time have no order.
     traffic.send_commands(&producer, &world);
     world.await_consumed(limit);
-    (0..1_500).for_each(|_| traffic.send_usage(&producer, &world));
+    (0..4_000).for_each(|_| traffic.send_usage(&producer, &world));
     producer.flush();
     world.await_consumed(limit);
     for number in (0..ACCOUNTS).step_by(5) {
@@ -35,7 +35,7 @@ fn notices_and_views_are_those_that_simulate_gives() {
             &account,
             &command(&format!("topup-{number}"), "topup", &account, &topup),
         );
-        let cap = json!({"limit": "5h", "cap": "500"});
+        let cap = json!({"limit": "5h", "cap": "100000"});
         producer.send_json(
             &world.accounts(),
             &account,
@@ -50,7 +50,8 @@ fn notices_and_views_are_those_that_simulate_gives() {
 
     let expected = simulate(&world, None);
     let notices = world.notices();
-    for kind in ["cap.warning", "cap.exceeded", "balance.low", "balance.exhausted", "command.rejected"] {
+    for kind in ["cap.warning", "cap.exceeded", "cap.restored", "balance.low", "balance.exhausted", "command.rejected"]
+    {
         let told = notices.iter().any(|notice| notice.json()["type"] == format!("meterd.{kind}"));
         assert!(told, "the traffic gave rise to no {kind}");
     }
