@@ -254,9 +254,14 @@ impl Account {
 
     /// The period of an effective time: of two, the one begun by the later input.
     pub fn period_of(&mut self, time: Ms) -> &mut Period {
+        let index = self.period_at(time);
+        &mut self.periods[index]
+    }
+
+    /// The index of the period that holds `time`, else of the last.
+    pub fn period_at(&self, time: Ms) -> usize {
         let found = self.periods.iter().rposition(|p| p.start <= time && p.end.is_none_or(|e| time < e));
-        let last = self.periods.len() - 1;
-        &mut self.periods[found.unwrap_or(last)]
+        found.unwrap_or(self.periods.len() - 1)
     }
 
     pub fn debt_of(&self, unit: &str) -> Amt {

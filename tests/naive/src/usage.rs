@@ -112,7 +112,27 @@ fn ended(open: &Session, time: Ms, end: Option<Fields>) -> Facts {
 
 fn charge(c: &Catalog, account: &Account, facts: &Facts, row: usize, clock: Ms) -> Result<Charge, &'static str> {
     let priced = price::price(c, &c.rates[row], facts)?;
-    routed(c, account, facts, priced, clock, false)
+    let charge = routed(c, account, facts, priced, clock, false)?;
+    if too_large(c, account, facts, &charge, clock) { Err("bad_quantity") } else { Ok(charge) }
+}
+
+/// Whether a debt, counter or total would reach 10^20.
+fn too_large(c: &Catalog, account: &Account, facts: &Facts, charge: &Charge, clock: Ms) -> bool {
+    let reaches = |sum: Amt| sum >= 100_000 * num::E15;
+    let counter = |index: usize, user: &Option<String>| {
+        let limit = &account.plan(c).limits[index];
+        account.limits[index].counters.get(user).map_or(0, |counter| limits::used(limit, counter, clock))
+    };
+    let in_sums = |sums: &Sums| {
+        let charged = sums.charged[charge.route as usize].get(&charge.unit).copied().unwrap_or(0);
+        let by_type = sums.quantities.get(&facts.type_);
+        let quantity = |name: &String| by_type.and_then(|q| q.get(name)).copied().unwrap_or(0);
+        reaches(charged + charge.amount) || charge.priced.quantities.iter().any(|(name, q)| reaches(quantity(name) + q))
+    };
+    reaches(account.debt_of(&charge.unit) + charge.amount)
+        || charge.adds.iter().any(|(index, user, add)| reaches(counter(*index, user) + add))
+        || account.totals.get(&time::month_key(facts.time)).is_some_and(&in_sums)
+        || in_sums(&account.periods[account.period_at(facts.time)].statement.sums)
 }
 
 fn route(c: &Catalog, account: &Account, facts: &Facts, clock: Ms) -> (Route, Option<String>) {
