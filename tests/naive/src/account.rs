@@ -261,7 +261,7 @@ impl Account {
     /// The index of the period that holds `time`, else of the last.
     pub fn period_at(&self, time: Ms) -> usize {
         let found = self.periods.iter().rposition(|p| p.start <= time && p.end.is_none_or(|e| time < e));
-        found.unwrap_or(self.periods.len() - 1)
+        found.unwrap_or(self.periods.len().saturating_sub(1))
     }
 
     pub fn debt_of(&self, unit: &str) -> Amt {

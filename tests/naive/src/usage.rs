@@ -132,7 +132,7 @@ fn too_large(c: &Catalog, account: &Account, facts: &Facts, charge: &Charge, clo
     reaches(account.debt_of(&charge.unit) + charge.amount)
         || charge.adds.iter().any(|(index, user, add)| reaches(counter(*index, user) + add))
         || account.totals.get(&time::month_key(facts.time)).is_some_and(&in_sums)
-        || in_sums(&account.periods[account.period_at(facts.time)].statement.sums)
+        || account.periods.get(account.period_at(facts.time)).is_some_and(|p| in_sums(&p.statement.sums))
 }
 
 fn route(c: &Catalog, account: &Account, facts: &Facts, clock: Ms) -> (Route, Option<String>) {
