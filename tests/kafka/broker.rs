@@ -36,6 +36,15 @@ impl Cluster {
         scripts_kafka(&["stop", "--name", &self.name, "--broker", &number.to_string()]);
     }
 
+    /// Kills the `number`-th broker (from 1).
+    pub fn kill_broker(&self, number: u32) {
+        let status = scripts_kafka(&["status", "--name", &self.name]);
+        let of_broker = status.lines().find(|line| line.contains(&format!("broker {number} runs")));
+        let pid = of_broker.and_then(|line| line.split_once("(pid ")?.1.split_once(')')).expect("the broker runs").0;
+        let sent = Command::new("kill").arg("-KILL").arg(pid).status().expect("kill starts");
+        assert!(sent.success(), "the process is ours");
+    }
+
     /// Starts the brokers that were stopped, at the addresses they had.
     pub fn start_stopped(&self) {
         scripts_kafka(&["start", "--name", &self.name]);

@@ -1,4 +1,4 @@
-//! Three brokers, of which one after the other goes away and comes back.
+//! Three brokers, of which one after the other goes away, one of them without a word, and comes back.
 
 use std::time::Duration;
 
@@ -21,7 +21,11 @@ fn a_rolling_restart_of_the_brokers_does_not_show() {
     world.await_consumed(LIMIT);
     for broker in 1..=3 {
         (0..1_000).for_each(|_| traffic.send_usage(&producer, &world));
-        cluster.stop_broker(broker);
+        if broker == 2 {
+            cluster.kill_broker(broker);
+        } else {
+            cluster.stop_broker(broker);
+        }
         (0..1_000).for_each(|_| traffic.send_usage(&producer, &world));
         producer.flush();
         cluster.start_stopped();
