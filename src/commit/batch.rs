@@ -101,7 +101,7 @@ pub struct OpenBatch {
 }
 
 impl OpenBatch {
-    pub fn new(names: Arc<Names>, partition: i32) -> OpenBatch {
+    pub fn new(names: Arc<Names>, partition: i32, started: Instant) -> OpenBatch {
         OpenBatch {
             names,
             partition,
@@ -114,7 +114,7 @@ impl OpenBatch {
             checksum: crc32fast::Hasher::new(),
             tally: Tally::default(),
             read: [(0, 0); 2],
-            started: Instant::now(),
+            started,
             current: None,
         }
     }

@@ -19,30 +19,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::batch::Batch;
+use super::kafka::{Cluster, Membership, Transactions};
 use super::ownership::Ownership;
-use super::producer::{Delivered, Fault, TRANSACTION_TIMEOUT, TransactionalProducer, classify_fault, topic_name};
+use super::producer::{Delivered, Fault, TRANSACTION_TIMEOUT, topic_name};
 use super::reader::{BROKERS_AWAY_MAX, wait_out};
 use super::stop::Stop;
 use crate::config::daemon::Topics;
-use crate::ingest::native::{GroupMetadata, Outgoing};
+use crate::ingest::native::Outgoing;
 use crate::ingest::raw::Input;
 use crate::telemetry::Metrics;
 
 /// How long the coordinator may take for one call before its outcome counts as unknown.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Fenced this often within a minute: another process uses the transactional id.
 const FENCED_MAX: usize = 3;
 
-/// What the committer needs of the consumer's side.
-pub trait Membership: Send {
-    fn metadata(&self) -> Option<GroupMetadata>;
-}
-
 /// Where committed batches go.
-pub trait Committed: Send {
+pub trait Committed {
     fn committed(&mut self, batch: Batch, places: Places);
     /// The batch's epoch is over: it was not and will not be committed.
     fn dropped(&mut self, batch: Batch);
@@ -68,21 +64,20 @@ pub struct Places {
     pub state_end: Option<i64>,
 }
 
-pub struct Committer<M, C> {
-    pub config: ClientConfig,
+pub struct Committer<K: Cluster, C> {
+    pub cluster: K,
     pub topics: Topics,
     /// Partitions of the events topic.
     pub events_partitions: i32,
     pub dlq_partitions: i32,
     pub ownership: Arc<Ownership>,
-    pub membership: M,
     pub sink: C,
     pub metrics: Arc<Metrics>,
     /// True while the committer waits: a batch that is closed now goes out at once.
     pub idle: Arc<AtomicBool>,
     /// Of the embedded broker, which has no isolation: an abort ends the daemon.
     pub mock: bool,
-    pub producer: Option<TransactionalProducer>,
+    pub producer: Option<K::Producer>,
     pub fenced: Vec<Instant>,
 }
 
@@ -93,7 +88,7 @@ struct Names {
     state: CString,
 }
 
-impl<M: Membership, C: Committed> Committer<M, C> {
+impl<K: Cluster, C: Committed> Committer<K, C> {
     /// Commits batches until the channel ends.
     pub fn run(mut self, batches: &Receiver<Vec<Batch>>) -> Result<(), Stop> {
         loop {
@@ -112,10 +107,10 @@ impl<M: Membership, C: Committed> Committer<M, C> {
     }
 
     /// Brings the batches to a known outcome: committed, or dropped because their epoch ended.
-    fn commit(&mut self, mut batches: Vec<Batch>) -> Result<(), Stop> {
-        let begun_trying = Instant::now();
+    pub fn commit(&mut self, mut batches: Vec<Batch>) -> Result<(), Stop> {
+        let begun_trying = self.cluster.now();
         for attempt in 0u32.. {
-            if attempt > 0 && begun_trying.elapsed() > BROKERS_AWAY_MAX {
+            if attempt > 0 && self.cluster.now() - begun_trying > BROKERS_AWAY_MAX {
                 break;
             }
             self.drop_dead(&mut batches);
@@ -126,15 +121,15 @@ impl<M: Membership, C: Committed> Committer<M, C> {
                 // What does not fit into one transaction's time may fit into one for each partition.
                 return batches.into_iter().try_for_each(|batch| self.commit(vec![batch]));
             }
-            let begun = Instant::now();
-            let attempt_id = draw_attempt()?;
+            let begun = self.cluster.now();
+            let attempt_id = u128::from_le_bytes(self.cluster.draw()?);
             for batch in &mut batches {
                 batch.record.attempt = attempt_id;
             }
             let fault = match self.attempt(&mut batches) {
                 Ok(delivered) => {
                     let records = batches.iter().map(|batch| batch.read[0].0 + batch.read[1].0).sum();
-                    self.metrics.committed(begun.elapsed(), records);
+                    self.metrics.committed(self.cluster.now() - begun, records);
                     self.finish(batches, &delivered);
                     return Ok(());
                 }
@@ -154,7 +149,7 @@ impl<M: Membership, C: Committed> Committer<M, C> {
                     return Ok(());
                 }
             }
-            std::thread::sleep(Duration::from_millis(20u64 << attempt.min(6)));
+            self.cluster.sleep(Duration::from_millis(20u64 << attempt.min(6)));
         }
         Err(Stop::broker(format!(
             "expected a transaction to commit, found it failing for {} s: look at the brokers' logs, then start meterd \
@@ -185,7 +180,7 @@ impl<M: Membership, C: Committed> Committer<M, C> {
         }
         self.metrics.outcome_unknown();
         self.producer = None;
-        wait_out(|| true, || self.open())?;
+        self.producer = Some(wait_out(&self.cluster, || true, || self.opened())?);
         self.drop_dead(batches);
         let mut places = Vec::new();
         for batch in batches.iter() {
@@ -216,7 +211,7 @@ impl<M: Membership, C: Committed> Committer<M, C> {
     }
 
     fn note_fence(&mut self, text: &str) -> Result<(), Stop> {
-        let now = Instant::now();
+        let now = self.cluster.now();
         self.fenced.retain(|at| now.duration_since(*at) < Duration::from_secs(60));
         self.fenced.push(now);
         if self.fenced.len() >= FENCED_MAX {
@@ -230,17 +225,18 @@ impl<M: Membership, C: Committed> Committer<M, C> {
 
     /// Creates the producer and initialises it.
     pub fn open(&mut self) -> Result<(), Stop> {
-        let watched = [self.topics.journal.clone(), self.topics.state.clone()];
-        match TransactionalProducer::open(&self.config, watched, Duration::from_secs(60)) {
-            Ok(producer) => {
-                self.producer = Some(producer);
-                Ok(())
-            }
-            Err(fault) => Err(Stop::broker(format!(
-                "expected the transaction coordinator to answer within 60 s, found {fault:?}: check that the brokers \
-                 are up and that the transactional id is allowed"
-            ))),
-        }
+        self.producer = Some(self.opened()?);
+        Ok(())
+    }
+
+    fn opened(&self) -> Result<K::Producer, Stop> {
+        self.cluster.open(OPEN_TIMEOUT).map_err(|fault| {
+            Stop::broker(format!(
+                "expected the transaction coordinator to answer within {} s, found {fault:?}: check that the brokers \
+                 are up and that the transactional id is allowed",
+                OPEN_TIMEOUT.as_secs()
+            ))
+        })
     }
 
     fn drop_dead(&mut self, batches: &mut Vec<Batch>) {
@@ -265,7 +261,7 @@ impl<M: Membership, C: Committed> Committer<M, C> {
         };
         // The generation is known before anything is sent, so that the journal can name it; the metadata that fences is
         // taken after the drain.
-        let generation = self.membership.metadata().map_or(-1, |metadata| metadata.generation());
+        let generation = self.cluster.membership().map_or(-1, |membership| membership.generation());
         producer.begin()?;
         for batch in batches.iter_mut() {
             batch.record.writer.generation = generation;
@@ -277,7 +273,7 @@ impl<M: Membership, C: Committed> Committer<M, C> {
         Ok(delivered)
     }
 
-    fn send_batch(&self, producer: &TransactionalProducer, names: &Names, batch: &Batch) -> Result<(), Fault> {
+    fn send_batch(&self, producer: &K::Producer, names: &Names, batch: &Batch) -> Result<(), Fault> {
         let events = batch.partition % self.events_partitions;
         for notice in batch.notices.iter() {
             let headers: &[(&[u8], Option<&[u8]>)] = &[(b"content-type", Some(b"application/cloudevents+json"))];
@@ -319,26 +315,23 @@ impl<M: Membership, C: Committed> Committer<M, C> {
         })
     }
 
-    fn send_offsets(&self, producer: &TransactionalProducer, batches: &[Batch]) -> Result<(), Fault> {
-        let Some(metadata) = self.membership.metadata() else {
+    fn send_offsets(&self, producer: &K::Producer, batches: &[Batch]) -> Result<(), Fault> {
+        let Some(membership) = self.cluster.membership() else {
             return Err(Fault::Abort("the consumer has no group metadata".into()));
         };
-        if metadata.generation() < 0 || metadata.member().is_empty() {
+        if membership.generation() < 0 || membership.member().is_empty() {
             return Err(Fault::Abort("the consumer is not a member of its group at this moment".into()));
         }
         if let Some(batch) = batches.iter().find(|batch| !self.ownership.holds(batch.partition, batch.epoch)) {
             return Err(Fault::Abort(format!("partition {} was taken while its batch was sent", batch.partition)));
         }
-        let mut offsets = TopicPartitionList::with_capacity(batches.len() * 2);
+        let mut offsets = Vec::with_capacity(batches.len() * 2);
         for batch in batches {
             for (topic, input) in [(&self.topics.usage, Input::Usage), (&self.topics.accounts, Input::Accounts)] {
-                let next = Offset::Offset(batch.record.end.next[input.index()]);
-                offsets
-                    .add_partition_offset(topic, batch.partition, next)
-                    .map_err(|error| Fault::Abort(error.to_string()))?;
+                offsets.push((topic.as_str(), batch.partition, batch.record.end.next[input.index()]));
             }
         }
-        metadata.send_offsets(producer.client(), &offsets, CALL_TIMEOUT).map_err(|fault| classify_fault(&fault))
+        producer.send_offsets(&membership, &offsets, CALL_TIMEOUT)
     }
 
     fn finish(&mut self, batches: Vec<Batch>, delivered: &[Delivered]) {
@@ -362,11 +355,4 @@ enum Settled {
     /// Where each batch's records stand, in order.
     Committed(Vec<Places>),
     NotCommitted,
-}
-
-fn draw_attempt() -> Result<u128, Stop> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Stop::bug(format!("expected random numbers from the system, found {error}")))?;
-    Ok(u128::from_le_bytes(bytes))
 }

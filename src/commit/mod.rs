@@ -5,6 +5,7 @@ pub mod batch;
 pub mod committer;
 pub mod configuration;
 pub mod journal;
+pub mod kafka;
 pub mod marks;
 pub mod producer;
 pub mod reader;

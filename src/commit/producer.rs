@@ -4,14 +4,17 @@ use std::ffi::CString;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use crate::ingest::native::{self, Outgoing, TransactionFault};
+use super::kafka::{Cluster, Machine, Membership, Transactions};
+use crate::ingest::consumer;
+use crate::ingest::native::{self, GroupMetadata, Outgoing, TransactionFault};
 
 /// How long a transaction may stay open before the coordinator aborts it. Short, because a dead instance's open
 /// transaction holds back every read_committed reader of what it wrote.
@@ -125,14 +128,28 @@ impl TransactionalProducer {
             }
         }
     }
+}
 
-    pub fn begin(&self) -> Result<(), Fault> {
+impl Membership for GroupMetadata {
+    fn generation(&self) -> i32 {
+        GroupMetadata::generation(self)
+    }
+
+    fn member(&self) -> String {
+        GroupMetadata::member(self)
+    }
+}
+
+impl Transactions for TransactionalProducer {
+    type Membership = GroupMetadata;
+
+    fn begin(&self) -> Result<(), Fault> {
         self.deliveries.take();
         self.producer.begin_transaction().map_err(|error| classify(&error))
     }
 
-    /// Adds a record to the transaction. A full queue is waited out.
-    pub fn send(&self, record: &Outgoing<'_>) -> Result<(), Fault> {
+    /// A full queue is waited out.
+    fn send(&self, record: &Outgoing<'_>) -> Result<(), Fault> {
         loop {
             match native::produce(self.producer.client(), record) {
                 Ok(()) => return Ok(()),
@@ -147,8 +164,7 @@ impl TransactionalProducer {
         }
     }
 
-    /// Waits until every record of the transaction is acknowledged.
-    pub fn drain(&self, timeout: Duration) -> Result<Vec<Delivered>, Fault> {
+    fn drain(&self, timeout: Duration) -> Result<Vec<Delivered>, Fault> {
         let deadline = Instant::now() + timeout;
         // Waiting inside librdkafka is in slices of 100 ms while a record is in flight, hence the short polls.
         while self.producer.in_flight_count() > 0 {
@@ -168,11 +184,21 @@ impl TransactionalProducer {
         }
     }
 
-    pub fn client(&self) -> &rdkafka::client::Client<Context> {
-        self.producer.client()
+    fn send_offsets(
+        &self,
+        membership: &GroupMetadata,
+        offsets: &[(&str, i32, i64)],
+        timeout: Duration,
+    ) -> Result<(), Fault> {
+        let mut list = TopicPartitionList::with_capacity(offsets.len());
+        for (topic, partition, next) in offsets {
+            list.add_partition_offset(topic, *partition, Offset::Offset(*next))
+                .map_err(|error| Fault::Abort(error.to_string()))?;
+        }
+        membership.send_offsets(self.producer.client(), &list, timeout).map_err(|fault| classify_fault(&fault))
     }
 
-    pub fn commit(&self, timeout: Duration) -> Result<(), Fault> {
+    fn commit(&self, timeout: Duration) -> Result<(), Fault> {
         let deadline = Instant::now() + timeout;
         loop {
             match self.producer.commit_transaction(deadline.saturating_duration_since(Instant::now())) {
@@ -183,8 +209,7 @@ impl TransactionalProducer {
         }
     }
 
-    /// Only an abort that is acknowledged makes sending the same records again safe.
-    pub fn abort(&self, timeout: Duration) -> Result<(), Fault> {
+    fn abort(&self, timeout: Duration) -> Result<(), Fault> {
         let deadline = Instant::now() + timeout;
         loop {
             match self.producer.abort_transaction(deadline.saturating_duration_since(Instant::now())) {
@@ -196,12 +221,36 @@ impl TransactionalProducer {
     }
 }
 
+/// The instance's side of the cluster: its consumer, and how its producers are made.
+pub struct Instance {
+    pub config: ClientConfig,
+    /// The group's consumer.
+    pub consumer: Arc<BaseConsumer<consumer::Context>>,
+    /// Topics whose records' places matter: the journal and the state.
+    pub watched: [String; 2],
+}
+
+impl Machine for Instance {}
+
+impl Cluster for Instance {
+    type Membership = GroupMetadata;
+    type Producer = TransactionalProducer;
+
+    fn membership(&self) -> Option<GroupMetadata> {
+        GroupMetadata::of(&self.consumer)
+    }
+
+    fn open(&self, timeout: Duration) -> Result<TransactionalProducer, Fault> {
+        TransactionalProducer::open(&self.config, self.watched.clone(), timeout)
+    }
+}
+
 /// A topic's name as librdkafka takes it.
 pub fn topic_name(topic: &str) -> CString {
     CString::new(topic).expect("configuration refuses topic names with NUL")
 }
 
-pub fn classify_fault(fault: &TransactionFault) -> Fault {
+fn classify_fault(fault: &TransactionFault) -> Fault {
     if fault.fatal {
         return match fault.code {
             RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced => Fault::Fenced(fault.text.clone()),

@@ -6,10 +6,12 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
+use super::kafka::{Log, LogRecord, Machine, Take};
 use super::producer::TRANSACTION_TIMEOUT;
 use super::stop::Stop;
 use crate::ingest::consumer::Context;
 use crate::ingest::native::{Event, Events, Record};
+use crate::ingest::raw::RawBatch;
 
 /// How long reading may stand still: an open transaction's timeout, the broker's scan for it, and some air.
 const STALL_MAX: Duration = TRANSACTION_TIMEOUT.saturating_add(Duration::from_secs(20));
@@ -20,13 +22,17 @@ pub const BROKERS_AWAY_MAX: Duration = Duration::from_secs(300);
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Makes a call again while the brokers fail it and it is wanted.
-pub fn wait_out<T>(wanted: impl Fn() -> bool, mut call: impl FnMut() -> Result<T, Stop>) -> Result<T, Stop> {
-    let begun = Instant::now();
+pub fn wait_out<T>(
+    machine: &impl Machine,
+    wanted: impl Fn() -> bool,
+    mut call: impl FnMut() -> Result<T, Stop>,
+) -> Result<T, Stop> {
+    let begun = machine.now();
     loop {
         match call() {
-            Err(stop) if stop.is_broker() && wanted() && begun.elapsed() < BROKERS_AWAY_MAX => {
+            Err(stop) if stop.is_broker() && wanted() && machine.now() - begun < BROKERS_AWAY_MAX => {
                 tracing::warn!("trying again: {stop}");
-                std::thread::sleep(TRY_AGAIN_AFTER);
+                machine.sleep(TRY_AGAIN_AFTER);
             }
             result => return result,
         }
@@ -61,22 +67,23 @@ impl Reader {
         };
         Ok(Reader { committed: create("read_committed")?, uncommitted: create("read_uncommitted")? })
     }
+}
 
-    /// Low and high watermark, uncommitted records included.
-    pub fn watermarks(&self, topic: &str, partition: i32) -> Result<(i64, i64), Stop> {
+impl Machine for Reader {}
+
+impl Log for Reader {
+    fn watermarks(&self, topic: &str, partition: i32) -> Result<(i64, i64), Stop> {
         retry(&self.uncommitted, topic, || self.uncommitted.fetch_watermarks(topic, partition, Duration::from_secs(5)))
             .map_err(|error| unreachable_partition(topic, partition, &error.to_string()))
     }
 
-    /// The offset after the last record that a read_committed reader may have, open transactions excluded.
-    pub fn stable_end(&self, topic: &str, partition: i32) -> Result<i64, Stop> {
+    fn stable_end(&self, topic: &str, partition: i32) -> Result<i64, Stop> {
         retry(&self.committed, topic, || self.committed.fetch_watermarks(topic, partition, Duration::from_secs(5)))
             .map(|(_, end)| end)
             .map_err(|error| unreachable_partition(topic, partition, &error.to_string()))
     }
 
-    /// The group's offset of each topic in a partition, once no transaction is pending on it; `None`: never committed.
-    pub fn stable_offsets(&self, topics: [&str; 2], partition: i32) -> Result<[Option<i64>; 2], Stop> {
+    fn stable_offsets(&self, topics: [&str; 2], partition: i32) -> Result<[Option<i64>; 2], Stop> {
         let deadline = Instant::now() + STALL_MAX;
         loop {
             let mut list = TopicPartitionList::new();
@@ -100,13 +107,9 @@ impl Reader {
         }
     }
 
-    /// Gives each committed record of the stretch to `take`, in order. Ends when the end of the partition is seen at or
-    /// after `until` (an end before it may be an open transaction) or a record at or after `until` is.
-    pub fn read(
-        &self,
-        stretch: Stretch<'_>,
-        mut take: impl FnMut(&Record<'_>) -> Result<(), Stop>,
-    ) -> Result<(), Stop> {
+    /// Ends when the end of the partition is seen at or after `until` (an end before it may be an open transaction) or a
+    /// record at or after `until` is.
+    fn read(&self, stretch: Stretch<'_>, take: Take<'_>) -> Result<(), Stop> {
         let Stretch { topic, partition, from, until } = stretch;
         if from >= until {
             return Ok(());
@@ -117,16 +120,14 @@ impl Reader {
         list.add_partition_offset(topic, partition, Offset::Offset(from))
             .and_then(|()| self.committed.assign(&list))
             .map_err(|error| Stop::bug(format!("assigning {topic}/{partition}: {error}")))?;
-        let result = self.read_assigned(stretch, &mut take);
+        let result = self.read_assigned(stretch, take);
         self.committed.unassign().map_err(|error| Stop::bug(format!("giving up {topic}/{partition}: {error}")))?;
         result
     }
+}
 
-    fn read_assigned(
-        &self,
-        stretch: Stretch<'_>,
-        take: &mut impl FnMut(&Record<'_>) -> Result<(), Stop>,
-    ) -> Result<(), Stop> {
+impl Reader {
+    fn read_assigned(&self, stretch: Stretch<'_>, take: Take<'_>) -> Result<(), Stop> {
         let Stretch { topic, partition, until, .. } = stretch;
         let mut events = Events::of(&self.committed);
         let mut progress = Instant::now();
@@ -163,6 +164,24 @@ impl Reader {
                 )));
             }
         }
+    }
+}
+
+impl LogRecord for Record<'_> {
+    fn offset(&self) -> i64 {
+        Record::offset(self)
+    }
+
+    fn key(&self) -> Option<&[u8]> {
+        Record::key(self)
+    }
+
+    fn value(&self) -> Option<&[u8]> {
+        Record::value(self)
+    }
+
+    fn copy_to(&self, batch: &mut RawBatch) {
+        Record::copy_to(self, batch);
     }
 }
 

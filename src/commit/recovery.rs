@@ -10,7 +10,6 @@
 //! ended. The journal is the truth; the group's offsets are a cross-check.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
@@ -18,8 +17,9 @@ use hashbrown::HashMap;
 use super::committer::{Journaled, Places};
 use super::configuration::{FoldConfiguration, first_16};
 use super::journal::{Genesis, JournalRecord, Position, Writer};
+use super::kafka::Log;
 use super::marks::Marks;
-use super::reader::{Reader, Stretch};
+use super::reader::Stretch;
 use super::replay::{self, Tail};
 use super::state_copy::{self, StateCopy, Stored};
 use super::stop::Stop;
@@ -31,8 +31,8 @@ use crate::store::{Complete, Store};
 use crate::telemetry::Metrics;
 
 /// What recovery works with; the same for all partitions of an instance.
-pub struct Recovery {
-    pub reader: Reader,
+pub struct Recovery<L> {
+    pub reader: L,
     pub topics: Topics,
     pub store: Arc<dyn Store>,
     pub metrics: Arc<Metrics>,
@@ -72,10 +72,10 @@ pub struct Recovered {
     pub state_end: i64,
 }
 
-impl Recovery {
+impl<L: Log> Recovery<L> {
     /// Recovers a partition. `owned` says whether it still is; a revoked one is given up early.
     pub fn recover(&self, partition: i32, owned: &dyn Fn() -> bool) -> Result<Option<Recovered>, Stop> {
-        let begun = Instant::now();
+        let begun = self.reader.now();
         let topics = [self.topics.accounts.as_str(), self.topics.usage.as_str()];
         let offsets = self.reader.stable_offsets(topics, partition)?;
         let (journal_low, journal_high) = self.reader.watermarks(&self.topics.journal, partition)?;
@@ -102,12 +102,13 @@ impl Recovery {
         }
         let tail = Tail { records, configurations: state.configurations, genesis };
         let recovered = self.fold(partition, &tail, state.accounts, state_high)?;
-        self.metrics.recovered(begun.elapsed());
+        let took = self.reader.now() - begun;
+        self.metrics.recovered(took);
         tracing::info!(
             partition,
             accounts = recovered.fold.accounts_len(),
             batch = recovered.sequence,
-            took_ms = begun.elapsed().as_millis() as u64,
+            took_ms = took.as_millis() as u64,
             "recovered"
         );
         Ok(Some(recovered))
@@ -128,7 +129,7 @@ impl Recovery {
         for input in Input::BOTH {
             start[input.index()] = self.reader.watermarks(self.topic(input), partition)?.0;
         }
-        let identity_key = draw_key()?;
+        let identity_key = identity_key(self.reader.draw()?);
         let genesis = self.genesis(start, identity_key);
         let configuration = self.configuration.load_full();
         let mut fold = replay::partition(&configuration, partition, identity_key)?;
@@ -153,7 +154,7 @@ impl Recovery {
             let from = (high - step).max(low);
             let mut last = None;
             let stretch = Stretch { topic: &self.topics.journal, partition, from, until: high };
-            self.reader.read(stretch, |record| {
+            self.reader.read(stretch, &mut |record| {
                 last = Some((record.offset(), record.value().unwrap_or_default().to_vec()));
                 Ok(())
             })?;
@@ -241,7 +242,7 @@ impl Recovery {
         }
         let mut records: Vec<(i64, JournalRecord)> = Vec::new();
         let stretch = Stretch { topic: &self.topics.journal, partition, from, until: last_offset + 1 };
-        self.reader.read(stretch, |record| {
+        self.reader.read(stretch, &mut |record| {
             let decoded = self.decode(partition, record.offset(), record.value().unwrap_or_default())?;
             if let Some((_, before)) = records.last()
                 && decoded.sequence != before.sequence + 1
@@ -355,11 +356,8 @@ fn latest(record: &JournalRecord) -> Ms {
     record.accepted.0.iter().map(|(_, time)| *time).max().unwrap_or(Ms::MIN)
 }
 
-fn draw_key() -> Result<IdentityKey, Stop> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Stop::bug(format!("expected random numbers from the system, found {error}")))?;
+fn identity_key(bytes: [u8; 16]) -> IdentityKey {
     let (high, low) = bytes.split_at(8);
     let half = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
-    Ok(IdentityKey(half(high), half(low)))
+    IdentityKey(half(high), half(low))
 }

@@ -11,6 +11,7 @@ use hashbrown::{HashMap, HashSet};
 use super::batch::checksum;
 use super::configuration::FoldConfiguration;
 use super::journal::{Genesis, JournalRecord, Position, Run};
+use super::kafka::Log;
 use super::reader::Stretch;
 use super::recovery::Recovery;
 use super::state_copy::Stored;
@@ -124,7 +125,7 @@ pub fn load(number: i32, accounts: HashMap<Box<str>, Stored>, tail: &Tail) -> Re
 }
 
 /// Folds the batches from the horizon to the end of the tail, reading their inputs piece by piece.
-pub fn fold(recovery: &Recovery, number: i32, fold: &mut Partition, tail: &Tail) -> Result<(), Stop> {
+pub fn fold<L: Log>(recovery: &Recovery<L>, number: i32, fold: &mut Partition, tail: &Tail) -> Result<(), Stop> {
     let (mut position, mut batches) = tail.batches();
     let mut configuration = batches.first().map(|(_, record)| record.configuration);
     let metrics = recovery.metrics.partition(number);
@@ -157,8 +158,8 @@ pub fn fold(recovery: &Recovery, number: i32, fold: &mut Partition, tail: &Tail)
     Ok(())
 }
 
-fn fold_batch(
-    recovery: &Recovery,
+fn fold_batch<L: Log>(
+    recovery: &Recovery<L>,
     number: i32,
     fold: &mut Partition,
     record: &JournalRecord,
@@ -228,7 +229,13 @@ fn front(inputs: &mut Inputs, until: i64) -> Option<(Arc<RawBatch>, usize)> {
     Some(taken)
 }
 
-fn read_inputs(recovery: &Recovery, number: i32, input: Input, from: i64, until: i64) -> Result<Inputs, Stop> {
+fn read_inputs<L: Log>(
+    recovery: &Recovery<L>,
+    number: i32,
+    input: Input,
+    from: i64,
+    until: i64,
+) -> Result<Inputs, Stop> {
     let topic = recovery.topic(input);
     if from < until {
         let (low, high) = recovery.reader.watermarks(topic, number)?;
@@ -241,7 +248,7 @@ fn read_inputs(recovery: &Recovery, number: i32, input: Input, from: i64, until:
     }
     let mut batches = VecDeque::new();
     let mut batch = RawBatch::default();
-    recovery.reader.read(Stretch { topic, partition: number, from, until }, |record| {
+    recovery.reader.read(Stretch { topic, partition: number, from, until }, &mut |record| {
         record.copy_to(&mut batch);
         if batch.bytes_len() > 1 << 20 {
             batches.push_back((Arc::new(std::mem::take(&mut batch)), 0));
@@ -294,7 +301,7 @@ struct Digests {
 }
 
 impl Digests {
-    fn new(recovery: &Recovery, partition: i32) -> Digests {
+    fn new<L: Log>(recovery: &Recovery<L>, partition: i32) -> Digests {
         Digests {
             source: format!("meterd/{}", recovery.place.group),
             topics: [recovery.topics.accounts.clone(), recovery.topics.usage.clone()],

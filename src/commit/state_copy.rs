@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 
 use super::configuration::FoldConfiguration;
 use super::journal::Genesis;
+use super::kafka::Log;
 use super::reader::Stretch;
 use super::recovery::Recovery;
 use super::stop::Stop;
@@ -32,7 +33,7 @@ pub struct Stored {
 }
 
 /// Reads the partition's state up to `high`, the state topic's high watermark.
-pub fn read(recovery: &Recovery, partition: i32, high: i64) -> Result<StateCopy, Stop> {
+pub fn read<L: Log>(recovery: &Recovery<L>, partition: i32, high: i64) -> Result<StateCopy, Stop> {
     let (low, _) = recovery.reader.watermarks(&recovery.topics.state, partition)?;
     let (mut copy, from) = match from_store(recovery, partition, high) {
         Some((copy, offset)) => (copy, offset.max(low)),
@@ -45,7 +46,7 @@ pub fn read(recovery: &Recovery, partition: i32, high: i64) -> Result<StateCopy,
     };
     let stretch = Stretch { topic: &recovery.topics.state, partition, from, until: high };
     let mut writes = Vec::new();
-    recovery.reader.read(stretch, |record| {
+    recovery.reader.read(stretch, &mut |record| {
         let (key, value) = (record.key().unwrap_or_default(), record.value().unwrap_or_default());
         copy.take(key, value).map_err(|error| {
             let place = format!("{}/{partition} at offset {}", recovery.topics.state, record.offset());
@@ -63,7 +64,7 @@ pub fn read(recovery: &Recovery, partition: i32, high: i64) -> Result<StateCopy,
 }
 
 /// What the local store holds, and the state topic's offset from which to go on; `None`: nothing that can be used.
-fn from_store(recovery: &Recovery, partition: i32, high: i64) -> Option<(StateCopy, i64)> {
+fn from_store<L: Log>(recovery: &Recovery<L>, partition: i32, high: i64) -> Option<(StateCopy, i64)> {
     let stored = match recovery.store.load(partition) {
         Ok(stored) => stored,
         Err(error) => {
@@ -86,7 +87,7 @@ fn from_store(recovery: &Recovery, partition: i32, high: i64) -> Option<(StateCo
     Some((copy, complete.state_offset))
 }
 
-fn apply(recovery: &Recovery, partition: i32, writes: &mut Vec<(Vec<u8>, Vec<u8>)>, complete: &Complete) {
+fn apply<L: Log>(recovery: &Recovery<L>, partition: i32, writes: &mut Vec<(Vec<u8>, Vec<u8>)>, complete: &Complete) {
     let mut records = writes.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
     if let Err(error) = recovery.store.apply(partition, &mut records, complete) {
         note_failure(recovery, partition, &error.to_string());
@@ -94,7 +95,7 @@ fn apply(recovery: &Recovery, partition: i32, writes: &mut Vec<(Vec<u8>, Vec<u8>
     writes.clear();
 }
 
-fn note_failure(recovery: &Recovery, partition: i32, error: &str) {
+fn note_failure<L: Log>(recovery: &Recovery<L>, partition: i32, error: &str) {
     recovery.metrics.store_failed();
     tracing::warn!(partition, error, "the store does not serve; the state comes from Kafka");
 }

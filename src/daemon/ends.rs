@@ -11,6 +11,7 @@ use super::group::Shards;
 use super::message::ToShard;
 use super::shard::EndsQuestion;
 use crate::commit::Stop;
+use crate::commit::kafka::Log;
 use crate::commit::ownership::Ownership;
 use crate::commit::reader::Reader;
 use crate::config::daemon::Topics;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 use tokio::sync::oneshot;
 
+use crate::commit::reader::Reader;
 use crate::commit::recovery::Recovery;
 use crate::query::Reply;
 
@@ -19,7 +20,7 @@ pub struct Astray {
 }
 
 pub struct Locator {
-    pub recovery: Recovery,
+    pub recovery: Recovery<Reader>,
 }
 
 impl Locator {

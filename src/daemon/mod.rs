@@ -10,18 +10,18 @@
 
 mod answers;
 mod backend;
-mod clock;
+pub mod clock;
 mod ends;
-mod group;
+pub mod group;
 mod locator;
-mod message;
-mod owned;
+pub mod message;
+pub mod owned;
 mod recoveries;
-mod settings;
-mod shard;
-mod sink;
+pub mod settings;
+pub mod shard;
+pub mod sink;
 mod startup;
-mod store_writer;
+pub mod store_writer;
 mod trim;
 
 use std::net::SocketAddr;
@@ -45,7 +45,7 @@ use crate::commit::batch::Names;
 use crate::commit::committer::Committer;
 use crate::commit::configuration::FoldConfiguration;
 use crate::commit::ownership::Ownership;
-use crate::commit::producer::topic_name;
+use crate::commit::producer::{Instance, topic_name};
 use crate::commit::reader::Reader;
 use crate::commit::recovery::Recovery;
 use crate::config::{self, Config};
@@ -63,7 +63,7 @@ use message::ToShard;
 use recoveries::Recoveries;
 use settings::Settings;
 use shard::Shard;
-use sink::{Member, Sink};
+use sink::Sink;
 use startup::Found;
 use store_writer::{StoreWriter, ToStore};
 
@@ -193,13 +193,17 @@ impl Parts {
             needed: Arc::clone(&needed),
             recovery: self.recovery(&current)?,
         };
+        let topics = self.config.kafka.topics.clone();
         let mut committer = Committer {
-            config: settings::producer(&self.config),
-            topics: self.config.kafka.topics.clone(),
+            cluster: Instance {
+                config: settings::producer(&self.config),
+                consumer: Arc::clone(&group_consumer),
+                watched: [topics.journal.clone(), topics.state.clone()],
+            },
+            topics,
             events_partitions: self.found.events_partitions,
             dlq_partitions: self.found.dlq_partitions,
             ownership: Arc::clone(&ownership),
-            membership: Member(Arc::clone(&group_consumer)),
             sink,
             metrics: Arc::clone(&self.metrics),
             idle,
@@ -363,7 +367,7 @@ impl Parts {
         }
     }
 
-    fn recovery(&self, configuration: &Arc<ArcSwap<FoldConfiguration>>) -> Result<Recovery, Stop> {
+    fn recovery(&self, configuration: &Arc<ArcSwap<FoldConfiguration>>) -> Result<Recovery<Reader>, Stop> {
         Ok(Recovery {
             reader: Reader::open(&settings::free_consumer(&self.config))?,
             topics: self.config.kafka.topics.clone(),

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
+use super::clock::Now;
 use super::settings::Settings;
 use crate::commit::accepted::Accepted;
 use crate::commit::batch::{Batch, Names, OpenBatch};
@@ -110,7 +111,7 @@ pub struct Turned {
 }
 
 impl Owned {
-    pub fn new(number: i32, epoch: u64, recovered: Recovered, names: Arc<Names>) -> Owned {
+    pub fn new(number: i32, epoch: u64, recovered: Recovered, names: Arc<Names>, now: Now) -> Owned {
         let Recovered { fold, sequence, position, marks, genesis, place, configured, configuration, .. } = recovered;
         let queue = |input: Input| Queue {
             batches: VecDeque::new(),
@@ -125,7 +126,7 @@ impl Owned {
             fold,
             phase: Phase::Claiming,
             sequence,
-            open: OpenBatch::new(Arc::clone(&names), number),
+            open: OpenBatch::new(Arc::clone(&names), number, now.steady),
             in_flight: None,
             queues: Input::BOTH.map(queue),
             marks,
@@ -186,12 +187,12 @@ impl Owned {
     }
 
     /// Folds what can be folded now.
-    pub fn turn(&mut self, settings: &Settings, wall: Ms, backlog: &[Arc<Backlog>; 2]) -> Turned {
+    pub fn turn(&mut self, settings: &Settings, now: Now, backlog: &[Arc<Backlog>; 2]) -> Turned {
         let mut turned = Turned::default();
         if self.phase == Phase::Claiming || self.draining.is_some() {
             return turned;
         }
-        let agrees = self.agrees(wall);
+        let agrees = self.agrees(now);
         self.phase = if agrees { Phase::Live } else { Phase::Held };
         while turned.folded < TURN {
             if self.open.is_over(settings.records_max, self.fold.accepted_len()) {
@@ -200,7 +201,7 @@ impl Owned {
             self.fold.fire_due(&Gate::Live, TIMERS_TURN, &mut self.open);
             match merge::next(self.queues[0].side(), self.queues[1].side()) {
                 Next::Take(input) => {
-                    if !self.fold_one(input, wall, agrees, &backlog[input.index()]) {
+                    if !self.fold_one(input, now.wall, agrees, &backlog[input.index()]) {
                         return turned;
                     }
                     turned.folded += 1;
@@ -210,7 +211,7 @@ impl Owned {
                     return turned;
                 }
                 Next::Ended => {
-                    turned.asks = agrees && self.tick(wall);
+                    turned.asks = agrees && self.tick(now);
                     return turned;
                 }
                 Next::Nothing => return turned,
@@ -244,7 +245,7 @@ impl Owned {
     }
 
     /// At both ends: fires what the wall clock has reached, as far as the ends were asked for. True: ask.
-    fn tick(&mut self, wall: Ms) -> bool {
+    fn tick(&mut self, now: Now) -> bool {
         let Some(due) = self.fold.timers().next_due() else { return false };
         if let Tick::Until(until) = self.tick {
             if due <= until {
@@ -254,9 +255,9 @@ impl Owned {
             }
             self.tick = Tick::Idle;
         }
-        let asked_long_ago = matches!(self.tick, Tick::Asked(at) if at.elapsed() > Duration::from_secs(5));
-        if due <= wall && (self.tick == Tick::Idle || asked_long_ago) {
-            self.tick = Tick::Asked(Instant::now());
+        let asked_long_ago = matches!(self.tick, Tick::Asked(at) if now.since(at) > Duration::from_secs(5));
+        if due <= now.wall && (self.tick == Tick::Idle || asked_long_ago) {
+            self.tick = Tick::Asked(now.steady);
             return true;
         }
         false
@@ -269,15 +270,15 @@ impl Owned {
     }
 
     /// Whether the wall clock is within `future` of the broker's (docs/reference.md 6.1).
-    fn agrees(&self, wall: Ms) -> bool {
+    fn agrees(&self, now: Now) -> bool {
         let Some((broker, heard)) = self.witness else { return true };
-        let broker_now = broker.saturating_add(heard.elapsed().as_millis() as i64);
+        let broker_now = broker.saturating_add(now.since(heard).as_millis() as i64);
         let future = self.fold.catalogs().current().future_ms;
-        wall.abs_diff(broker_now) <= future.unsigned_abs()
+        now.wall.abs_diff(broker_now) <= future.unsigned_abs()
     }
 
     /// Whether there is something to commit now.
-    pub fn wants_commit(&self, settings: &Settings) -> bool {
+    pub fn wants_commit(&self, settings: &Settings, now: Now) -> bool {
         if self.in_flight.is_some() {
             return false;
         }
@@ -289,20 +290,20 @@ impl Owned {
         }
         if !self.open.is_empty() {
             let over = self.open.is_over(settings.records_max, self.fold.accepted_len());
-            return over || settings.interval.is_zero() || self.open.started.elapsed() >= settings.interval;
+            return over || settings.interval.is_zero() || now.since(self.open.started) >= settings.interval;
         }
-        self.begun.front().is_some_and(|(_, begun)| begun.elapsed() >= settings.checkpoint) && self.fold.dirty_len() > 0
+        self.checkpoint_age(now) >= settings.checkpoint && !self.begun.is_empty() && self.fold.dirty_len() > 0
     }
 
     /// Closes the open batch with its slice of checkpoints.
-    pub fn close(&mut self, settings: &Settings) -> Batch {
+    pub fn close(&mut self, settings: &Settings, now: Now) -> Batch {
         let sequence = self.sequence + 1;
         let claim = self.phase == Phase::Claiming;
         if !self.open.is_empty() {
             self.begun.push_back((sequence, self.open.started));
         }
         let mut state = StateWrites::new();
-        self.fold.slice(self.slice_through(settings), SLICE_BYTES_MAX, &mut state);
+        self.fold.slice(self.slice_through(settings, now), SLICE_BYTES_MAX, &mut state);
         let horizon = self.fold.horizon();
         while self.begun.front().is_some_and(|(batch, _)| *batch < horizon) {
             self.begun.pop_front();
@@ -312,7 +313,7 @@ impl Owned {
         let latest = accepted.0.iter().map(|(_, time)| *time).max().unwrap_or(Ms::MIN);
         let late_ms = self.fold.catalogs().current().late_ms;
         let end = Position { next: self.next_offsets(), clock: self.fold.clock(), cursor: self.fold.cursor() };
-        let mut open = OpenBatch::new(Arc::clone(&self.names), self.number);
+        let mut open = OpenBatch::new(Arc::clone(&self.names), self.number, now.steady);
         std::mem::swap(&mut open, &mut self.open);
         open.tally.conservation_violations += self.fold.take_violations();
         let record = JournalRecord {
@@ -354,13 +355,13 @@ impl Owned {
     }
 
     /// The last batch whose dirty accounts are old enough for a checkpoint.
-    fn slice_through(&self, settings: &Settings) -> u64 {
+    fn slice_through(&self, settings: &Settings, now: Now) -> u64 {
         if self.draining.is_some() {
             return u64::MAX;
         }
         self.begun
             .iter()
-            .take_while(|(_, begun)| begun.elapsed() >= settings.checkpoint)
+            .take_while(|(_, begun)| now.since(*begun) >= settings.checkpoint)
             .last()
             .map_or(0, |(batch, _)| *batch)
     }
@@ -379,11 +380,11 @@ impl Owned {
     }
 
     /// A batch is in Kafka. True: the partition has just become live.
-    pub fn committed(&mut self, batch: &Batch, places: Places) -> bool {
+    pub fn committed(&mut self, batch: &Batch, places: Places, now: Now) -> bool {
         let Some(flight) = self.in_flight.take() else { return false };
         self.marks.push(flight.sequence, places.journal_offset, flight.latest);
         if let Some(broker_time) = places.broker_time {
-            self.witness = Some((broker_time, Instant::now()));
+            self.witness = Some((broker_time, now.steady));
         }
         let (ready, waiting): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.waiting).into_iter().partition(|(at, _)| *at <= flight.sequence);
@@ -452,8 +453,8 @@ impl Owned {
     }
 
     /// Age of the oldest change that is not in a checkpoint.
-    pub fn checkpoint_age(&self) -> Duration {
-        self.begun.front().map_or(Duration::ZERO, |(_, begun)| begun.elapsed())
+    pub fn checkpoint_age(&self, now: Now) -> Duration {
+        self.begun.front().map_or(Duration::ZERO, |(_, begun)| now.since(*begun))
     }
 
     /// Everything that waits is given up: the partition is another's.

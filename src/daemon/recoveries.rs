@@ -8,11 +8,11 @@ use super::group::{Job, Shards};
 use super::message::ToShard;
 use crate::commit::Stop;
 use crate::commit::ownership::Ownership;
-use crate::commit::reader::wait_out;
+use crate::commit::reader::{Reader, wait_out};
 use crate::commit::recovery::Recovery;
 
 pub struct Recoveries {
-    pub recovery: Recovery,
+    pub recovery: Recovery<Reader>,
     pub ownership: Arc<Ownership>,
     pub shards: Shards,
     pub jobs: Receiver<Job>,
@@ -26,7 +26,7 @@ impl Recoveries {
             if !owned() {
                 continue;
             }
-            match wait_out(owned, || self.recovery.recover(partition, &owned)) {
+            match wait_out(&self.recovery.reader, owned, || self.recovery.recover(partition, &owned)) {
                 Ok(Some(recovered)) => {
                     let recovered = Box::new(recovered);
                     self.shards.send(partition, ToShard::Recovered { partition, epoch, recovered });

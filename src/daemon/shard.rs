@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
+use super::answers;
+use super::clock::Now;
 use super::message::{Outcome, ToShard};
 use super::owned::{Owned, Phase, Turned};
 use super::settings::Settings;
-use super::{answers, clock};
 use crate::commit::Stop;
 use crate::commit::batch::{Batch, Names};
 use crate::commit::configuration::FoldConfiguration;
@@ -54,9 +55,10 @@ pub struct Shard {
     pub known_ends: Arc<Mutex<BTreeMap<i32, [i64; 2]>>>,
 }
 
+/// What a shard holds.
 #[derive(Default)]
-struct State {
-    owned: BTreeMap<i32, Owned>,
+pub struct State {
+    pub owned: BTreeMap<i32, Owned>,
     /// Which partitions count as starving, so that the counters go down again.
     starving: BTreeMap<i32, Input>,
     /// A configuration that some partition has still to take up.
@@ -65,36 +67,52 @@ struct State {
     shown: Option<Instant>,
 }
 
+/// What a turn of a shard says of the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// There was something to fold, and may be more.
+    Busy,
+    Idle,
+    /// It was told to stop.
+    Stop,
+}
+
 impl Shard {
     /// Runs until told to stop.
     pub fn run(mut self) -> Result<(), Stop> {
         let mut state = State::default();
         let mut busy = false;
         loop {
-            let wait = if busy { Duration::ZERO } else { self.sleep(&state) };
-            match self.inbox.recv_timeout(wait) {
-                Ok(message) => {
-                    if !self.take(&mut state, message)? {
-                        return Ok(());
-                    }
-                    for _ in 0..MESSAGES_TURN {
-                        let Ok(message) = self.inbox.try_recv() else { break };
-                        if !self.take(&mut state, message)? {
-                            return Ok(());
-                        }
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {}
+            let wait = if busy { Duration::ZERO } else { self.sleep(&state, Now::read()) };
+            let first = match self.inbox.recv_timeout(wait) {
+                Ok(message) => Some(message),
+                Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            };
+            match self.turn(&mut state, first, Now::read())? {
+                Turn::Stop => return Ok(()),
+                turn => busy = turn == Turn::Busy,
             }
-            busy = self.fold(&mut state);
-            self.hand_over(&mut state);
-            self.show(&mut state);
         }
     }
 
+    /// Takes the messages that wait, after `first`; folds; hands over.
+    pub fn turn(&mut self, state: &mut State, first: Option<ToShard>, now: Now) -> Result<Turn, Stop> {
+        let mut first = first;
+        for _ in 0..=MESSAGES_TURN {
+            let Some(message) = first.take().or_else(|| self.inbox.try_recv().ok()) else { break };
+            if !self.take(state, message, now)? {
+                return Ok(Turn::Stop);
+            }
+        }
+        let busy = self.fold(state, now);
+        self.hand_over(state, now);
+        self.show(state, now);
+        Ok(if busy { Turn::Busy } else { Turn::Idle })
+    }
+
     /// One message. False: stop.
-    fn take(&mut self, state: &mut State, message: ToShard) -> Result<bool, Stop> {
+    fn take(&mut self, state: &mut State, message: ToShard, now: Now) -> Result<bool, Stop> {
         match message {
             ToShard::Fetched { input, partition, epoch, fetched } => {
                 if let Some(owned) = state.owned.get_mut(&partition).filter(|owned| owned.epoch == epoch) {
@@ -105,10 +123,10 @@ impl Shard {
                 }
             }
             ToShard::Recovered { partition, epoch, recovered } => {
-                let owned = Owned::new(partition, epoch, *recovered, Arc::clone(&self.names));
+                let owned = Owned::new(partition, epoch, *recovered, Arc::clone(&self.names), now);
                 state.owned.insert(partition, owned);
             }
-            ToShard::Committed(outcome) => self.committed(state, &outcome),
+            ToShard::Committed(outcome) => self.committed(state, &outcome, now),
             ToShard::Dropped { partition, epoch } => {
                 if state.owned.get(&partition).is_some_and(|owned| owned.epoch == epoch) {
                     self.forget(state, partition);
@@ -129,7 +147,7 @@ impl Shard {
                 }
             }
             ToShard::Revoked { partition } => self.forget(state, partition),
-            ToShard::Ask { partition, query } => self.ask(state, partition, query),
+            ToShard::Ask { partition, query } => self.ask(state, partition, query, now),
             ToShard::Reload { catalog, configuration } => {
                 state.reloading = state.owned.keys().copied().collect();
                 state.reload = Some((catalog, configuration));
@@ -139,12 +157,12 @@ impl Shard {
         Ok(true)
     }
 
-    fn committed(&self, state: &mut State, outcome: &Outcome) {
+    fn committed(&self, state: &mut State, outcome: &Outcome, now: Now) {
         let Some(owned) = state.owned.get_mut(&outcome.batch.partition) else { return };
         if owned.epoch != outcome.batch.epoch {
             return;
         }
-        if owned.committed(&outcome.batch, outcome.places) {
+        if owned.committed(&outcome.batch, outcome.places, now) {
             for input in Input::BOTH {
                 let (offset, queued) = owned.start(input);
                 let order = Order::Start { partition: owned.number, epoch: owned.epoch, offset, queued };
@@ -167,7 +185,7 @@ impl Shard {
     }
 
     /// Folds a turn of each partition. True: there was something to fold, and may be more.
-    fn fold(&mut self, state: &mut State) -> bool {
+    fn fold(&mut self, state: &mut State, now: Now) -> bool {
         let mut busy = false;
         for (number, owned) in &mut state.owned {
             if state.reloading.contains(number)
@@ -178,7 +196,7 @@ impl Shard {
                 continue;
             }
             let held_before = owned.phase == Phase::Held;
-            let turned = owned.turn(&self.settings, clock::wall(), &self.backlog);
+            let turned = owned.turn(&self.settings, now, &self.backlog);
             if owned.phase == Phase::Held && !held_before {
                 self.metrics.clock_disagreed();
                 tracing::warn!(
@@ -198,16 +216,16 @@ impl Shard {
     }
 
     /// Gives the committer what is ready, if it waits.
-    fn hand_over(&mut self, state: &mut State) {
+    fn hand_over(&mut self, state: &mut State, now: Now) {
         if !self.committer_idle.load(Ordering::Acquire) {
             return;
         }
         let mut batches = Vec::new();
         for owned in state.owned.values_mut() {
             owned.finish_drain();
-            if owned.wants_commit(&self.settings) {
+            if owned.wants_commit(&self.settings, now) {
                 let begun = Instant::now();
-                let batch = owned.close(&self.settings);
+                let batch = owned.close(&self.settings, now);
                 if !batch.state.is_empty() {
                     let bytes: usize = batch.state.iter().map(|(key, value)| key.len() + value.len()).sum();
                     self.metrics.checkpointed(batch.state.len() as u64, bytes as u64, begun.elapsed());
@@ -222,7 +240,7 @@ impl Shard {
         }
     }
 
-    fn ask(&self, state: &mut State, partition: Option<i32>, query: Query) {
+    fn ask(&self, state: &mut State, partition: Option<i32>, query: Query, now: Now) {
         let found = match partition {
             Some(number) => state.owned.get_mut(&number),
             // Keys may be anywhere: the partition that holds the account, else any.
@@ -237,32 +255,30 @@ impl Shard {
             let _left = query.reply.send(Reply::NotReady);
             return;
         };
-        let reply = answers::answer(&owned.fold, &query.ask, clock::wall());
+        let reply = answers::answer(&owned.fold, &query.ask, now.wall);
         owned.answer(Box::new(move || {
             let _left = query.reply.send(reply);
         }));
     }
 
     /// How long nothing need be looked at.
-    fn sleep(&self, state: &State) -> Duration {
-        let now = clock::wall();
+    fn sleep(&self, state: &State, now: Now) -> Duration {
         let due = state.owned.values().filter_map(Owned::next_due).min();
-        let until_due = due.map_or(SLEEP, |due| Duration::from_millis((due - now).clamp(1, 50) as u64));
-        let waits = state.owned.values().any(|owned| owned.wants_commit(&self.settings));
+        let until_due = due.map_or(SLEEP, |due| Duration::from_millis((due - now.wall).clamp(1, 50) as u64));
+        let waits = state.owned.values().any(|owned| owned.wants_commit(&self.settings, now));
         if waits { Duration::from_micros(200) } else { until_due.min(SLEEP) }
     }
 
     /// Puts what readers and operators see on the board.
-    fn show(&self, state: &mut State) {
-        if state.shown.is_some_and(|at| at.elapsed() < STATUS_EVERY) {
+    fn show(&self, state: &mut State, now: Now) {
+        if state.shown.is_some_and(|at| now.since(at) < STATUS_EVERY) {
             return;
         }
-        state.shown = Some(Instant::now());
+        state.shown = Some(now.steady);
         let ends = self.known_ends.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let wall = clock::wall();
         let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
         for owned in state.owned.values() {
-            let status = status(owned, ends.get(&owned.number), wall);
+            let status = status(owned, ends.get(&owned.number), now);
             let metrics = self.metrics.partition(owned.number);
             metrics.lag_records[crate::telemetry::Input::Usage as usize].set(status.usage.lag);
             metrics.lag_records[crate::telemetry::Input::Accounts as usize].set(status.commands.lag);
@@ -271,7 +287,7 @@ impl Shard {
             metrics.accounts.set(status.accounts as i64);
             metrics.identities.set(status.identities as i64);
             metrics.timers_armed.set(status.timers_armed as i64);
-            metrics.timers_due.set(i64::from(owned.next_due().is_some_and(|due| due <= wall)));
+            metrics.timers_due.set(i64::from(owned.next_due().is_some_and(|due| due <= now.wall)));
             metrics.checkpoint_age_ms.set(status.checkpoint_age_ms);
             metrics.replay_left_records.set(0);
             metrics.live.set(i64::from(owned.phase == Phase::Live));
@@ -295,7 +311,7 @@ fn note_starving(starving: &mut BTreeMap<i32, Input>, backlog: &[Arc<Backlog>; 2
     }
 }
 
-fn status(owned: &Owned, ends: Option<&[i64; 2]>, wall: Ms) -> PartitionStatus {
+fn status(owned: &Owned, ends: Option<&[i64; 2]>, now: Now) -> PartitionStatus {
     let next = owned.next_offsets();
     let topic = |input: Input| {
         let offset = next[input.index()];
@@ -314,11 +330,11 @@ fn status(owned: &Owned, ends: Option<&[i64; 2]>, wall: Ms) -> PartitionStatus {
         clock: (clock != Ms::MIN).then(|| format_time(clock)),
         usage: topic(Input::Usage),
         commands: topic(Input::Accounts),
-        lag_ms: owned.oldest_waiting().map_or(0, |oldest| (wall - oldest).max(0)),
+        lag_ms: owned.oldest_waiting().map_or(0, |oldest| (now.wall - oldest).max(0)),
         accounts: owned.fold.accounts_len() as u64,
         identities: owned.fold.identities_len() as u64,
         timers_armed: owned.fold.timers().len() as u64,
-        checkpoint_age_ms: owned.checkpoint_age().as_millis() as i64,
+        checkpoint_age_ms: owned.checkpoint_age(now).as_millis() as i64,
         replay_left: 0,
     }
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::Sender;
-use rdkafka::consumer::BaseConsumer;
 use tokio::sync::broadcast;
 
 use super::clock;
@@ -13,11 +12,10 @@ use super::message::{Outcome, ToShard};
 use super::store_writer::ToStore;
 use crate::commit::Stop;
 use crate::commit::batch::Batch;
-use crate::commit::committer::{Committed, Journaled, Membership, Places};
+use crate::commit::committer::{Committed, Journaled, Places};
+use crate::commit::kafka::Log;
 use crate::commit::reader::wait_out;
 use crate::commit::recovery::Recovery;
-use crate::ingest::consumer::Context;
-use crate::ingest::native::GroupMetadata;
 use crate::ingest::raw::Input;
 use crate::query::NoticeLine;
 use crate::telemetry::{self, Metrics};
@@ -25,17 +23,17 @@ use crate::telemetry::{self, Metrics};
 /// Journal offsets before which nothing is needed, by partition.
 pub type Needed = Arc<Mutex<BTreeMap<i32, i64>>>;
 
-pub struct Sink {
+pub struct Sink<L> {
     pub shards: Shards,
     pub store: Sender<ToStore>,
     pub metrics: Arc<Metrics>,
     pub feed: broadcast::Sender<Arc<NoticeLine>>,
     pub needed: Needed,
     /// Looks into the journal after an unknown outcome.
-    pub recovery: Recovery,
+    pub recovery: Recovery<L>,
 }
 
-impl Committed for Sink {
+impl<L: Log> Committed for Sink<L> {
     fn committed(&mut self, mut batch: Batch, places: Places) {
         let partition = batch.partition;
         self.metrics.add(&mut batch.tally);
@@ -66,11 +64,11 @@ impl Committed for Sink {
     }
 
     fn last_journaled(&mut self, partition: i32) -> Result<Option<Journaled>, Stop> {
-        wait_out(|| true, || self.recovery.last_journaled(partition))
+        wait_out(&self.recovery.reader, || true, || self.recovery.last_journaled(partition))
     }
 }
 
-impl Sink {
+impl<L> Sink<L> {
     fn publish(&self, batch: &Batch) {
         if self.feed.receiver_count() == 0 {
             return;
@@ -85,14 +83,5 @@ impl Sink {
             // Nobody listens any more: nothing is lost, the topic has it.
             let _unheard = self.feed.send(Arc::new(line));
         }
-    }
-}
-
-/// The group's consumer, as the committer sees it.
-pub struct Member(pub Arc<BaseConsumer<Context>>);
-
-impl Membership for Member {
-    fn metadata(&self) -> Option<GroupMetadata> {
-        GroupMetadata::of(&self.0)
     }
 }

@@ -1,7 +1,7 @@
 //! The thread that brings the local store after the commits. It keeps only the newest of each key, and writes in larger
 //! atomic batches; what is not written yet comes from the state topic after a crash.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,13 @@ pub struct StoreWriter {
     pub metrics: Arc<Metrics>,
 }
 
+/// What waits to be written.
+pub struct Waiting {
+    partitions: BTreeMap<i32, Pending>,
+    written: Instant,
+    failed: Option<Instant>,
+}
+
 #[derive(Default)]
 struct Pending {
     writes: HashMap<Vec<u8>, Vec<u8>>,
@@ -44,37 +51,46 @@ struct Pending {
 
 impl StoreWriter {
     pub fn run(self, inbox: &Receiver<ToStore>) {
-        let mut pending: HashMap<i32, Pending> = HashMap::new();
-        let mut written = Instant::now();
-        let mut failed: Option<Instant> = None;
+        let mut waiting = Waiting::new(Instant::now());
         loop {
-            let message = inbox.recv_timeout(WRITE_EVERY);
-            let mut closing = false;
-            match message {
-                Ok(ToStore::Committed { partition, writes, state_end }) => {
-                    pending.entry(partition).or_default().add(writes, state_end);
-                }
-                Ok(ToStore::Released { partition }) => {
-                    if let Some(mut left) = pending.remove(&partition) {
-                        self.write(partition, &mut left, false);
-                    }
-                }
-                Ok(ToStore::Close) | Err(RecvTimeoutError::Disconnected) => closing = true,
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-            let bytes: usize = pending.values().map(|partition| partition.bytes).sum();
-            let resting = failed.is_some_and(|at| at.elapsed() < RETRY_AFTER) && !closing;
-            if closing || (!resting && (written.elapsed() >= WRITE_EVERY || bytes > PENDING_BYTES_MAX)) {
-                let served = pending.iter_mut().all(|(partition, left)| self.write(*partition, left, closing));
-                failed = (!served).then(Instant::now);
-                written = Instant::now();
-            }
+            let message = match inbox.recv_timeout(WRITE_EVERY) {
+                Ok(message) => Some(message),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => Some(ToStore::Close),
+            };
+            let closing = matches!(message, Some(ToStore::Close));
+            self.take(&mut waiting, message, Instant::now());
             if closing {
-                if let Err(error) = self.store.flush() {
-                    tracing::warn!(%error, "the store could not be flushed; the next start reads more from Kafka");
-                }
                 return;
             }
+        }
+    }
+
+    /// Takes a message, or none for a while, and writes what is due.
+    pub fn take(&self, waiting: &mut Waiting, message: Option<ToStore>, now: Instant) {
+        let mut closing = false;
+        match message {
+            Some(ToStore::Committed { partition, writes, state_end }) => {
+                waiting.partitions.entry(partition).or_default().add(writes, state_end);
+            }
+            Some(ToStore::Released { partition }) => {
+                if let Some(mut left) = waiting.partitions.remove(&partition) {
+                    self.write(partition, &mut left, false);
+                }
+            }
+            Some(ToStore::Close) => closing = true,
+            None => {}
+        }
+        let bytes: usize = waiting.partitions.values().map(|partition| partition.bytes).sum();
+        let resting = waiting.failed.is_some_and(|at| now - at < RETRY_AFTER) && !closing;
+        if closing || (!resting && (now - waiting.written >= WRITE_EVERY || bytes > PENDING_BYTES_MAX)) {
+            let mut left = waiting.partitions.iter_mut();
+            let served = left.all(|(partition, left)| self.write(*partition, left, closing));
+            waiting.failed = (!served).then_some(now);
+            waiting.written = now;
+        }
+        if closing && let Err(error) = self.store.flush() {
+            tracing::warn!(%error, "the store could not be flushed; the next start reads more from Kafka");
         }
     }
 
@@ -106,6 +122,12 @@ impl StoreWriter {
                 false
             }
         }
+    }
+}
+
+impl Waiting {
+    pub fn new(now: Instant) -> Waiting {
+        Waiting { partitions: BTreeMap::new(), written: now, failed: None }
     }
 }
 

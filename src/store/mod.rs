@@ -26,6 +26,13 @@ pub struct Complete {
     pub closed: bool,
 }
 
+impl Complete {
+    /// Whether the copy can be trusted in this boot: it was written in it, or closed in order.
+    pub fn holds_in(&self, boot: &str) -> bool {
+        self.closed || self.boot == boot
+    }
+}
+
 /// A partition's copy as it was found.
 #[derive(Debug, Default)]
 pub struct Copy {

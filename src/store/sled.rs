@@ -57,7 +57,7 @@ impl Store for SledStore {
         let Some(position) = tree.get(POSITION).map_err(classify)? else { return Ok(Copy::default()) };
         let complete: Complete = postcard::from_bytes(&position)
             .map_err(|error| StoreError::Damaged(format!("position of partition {partition}: {error}")))?;
-        if !complete.closed && complete.boot != self.boot {
+        if !complete.holds_in(&self.boot) {
             tree.clear().map_err(classify)?;
             return Ok(Copy::default());
         }
