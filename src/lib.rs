@@ -19,4 +19,5 @@ pub mod shard;
 pub mod stop;
 pub mod store;
 pub mod telemetry;
+pub mod verify;
 pub mod wire;

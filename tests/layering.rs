@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// From the lowest layer to the highest. A layer uses those before it; only `engine` stands alone. `ingest::partition`
 /// says how keys are placed on partitions, which the configuration names.
-const LAYERS: [&str; 14] = [
+const LAYERS: [&str; 15] = [
     "engine",
     "stop",
     "ingest::partition",
@@ -20,6 +20,7 @@ const LAYERS: [&str; 14] = [
     "offline",
     "load",
     "daemon",
+    "verify",
 ];
 
 /// Whatever the command line does, it does through the layers.

@@ -28,6 +28,7 @@ pub mod schema;
 mod simulate;
 mod test;
 mod validate;
+mod verify;
 mod version;
 
 use std::ffi::OsString;
@@ -80,6 +81,7 @@ pub enum Verb {
     Bench(bench::Arguments),
     Schema(schema::Arguments),
     Account(account::Arguments),
+    Verify(verify::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
     Version(version::Arguments),
@@ -107,6 +109,7 @@ fn run(verb: Verb, globals: &Globals) -> Result<Verdict, Failure> {
         Verb::Bench(arguments) => bench::run(arguments, globals),
         Verb::Schema(arguments) => schema::run(arguments),
         Verb::Account(arguments) => account::run(arguments, globals),
+        Verb::Verify(arguments) => verify::run(arguments, globals),
         Verb::Completions(arguments) => completions::run(arguments),
         Verb::Man(arguments) => man::run(arguments),
         Verb::Version(arguments) => version::run(arguments, globals),

@@ -181,19 +181,25 @@ impl<L: Log> Recovery<L> {
         }))
     }
 
-    /// Who wrote the journal's last record: the owner, or who was it last.
-    pub fn writer(&self, partition: i32) -> Result<Option<Writer>, Stop> {
+    /// The journal's last record with its offset, as it stands now.
+    pub fn journal_end(&self, partition: i32) -> Result<Option<(i64, JournalRecord)>, Stop> {
         let (low, high) = self.reader.watermarks(&self.topics.journal, partition)?;
-        Ok(self.last_record(partition, low, high)?.map(|(_, record)| record.writer))
+        self.last_record(partition, low, high)
     }
 
-    fn decode(&self, partition: i32, offset: i64, bytes: &[u8]) -> Result<JournalRecord, Stop> {
+    /// Who wrote the journal's last record: the owner, or who was it last.
+    pub fn writer(&self, partition: i32) -> Result<Option<Writer>, Stop> {
+        Ok(self.journal_end(partition)?.map(|(_, record)| record.writer))
+    }
+
+    pub fn decode(&self, partition: i32, offset: i64, bytes: &[u8]) -> Result<JournalRecord, Stop> {
         JournalRecord::decode(bytes).map_err(|error| {
             Stop::data(format!("{}/{partition} at offset {offset} is no journal record: {error}", self.topics.journal))
         })
     }
 
-    fn check_place(&self, partition: i32, last: &JournalRecord) -> Result<(), Stop> {
+    /// The journal must belong to this cluster, group and topics.
+    pub fn check_place(&self, partition: i32, last: &JournalRecord) -> Result<(), Stop> {
         if self.mock || last.place == self.place_digest() {
             return Ok(());
         }
@@ -230,7 +236,12 @@ impl<L: Log> Recovery<L> {
     }
 
     /// The journal from where it is needed to its last record, checked for gaps.
-    fn tail(&self, partition: i32, low: i64, last: (i64, &JournalRecord)) -> Result<Vec<(i64, JournalRecord)>, Stop> {
+    pub fn tail(
+        &self,
+        partition: i32,
+        low: i64,
+        last: (i64, &JournalRecord),
+    ) -> Result<Vec<(i64, JournalRecord)>, Stop> {
         let (last_offset, last) = last;
         let from = last.needed_from.min(last_offset);
         if from < low {

@@ -26,7 +26,7 @@ use crate::store::encoding;
 use crate::wire::notice::{CauseInput, Envelope, write_notice};
 
 /// Inputs read at once while batches are folded again.
-const INPUTS_MAX: i64 = 200_000;
+pub const INPUTS_MAX: i64 = 200_000;
 
 /// An empty partition under a fold configuration.
 pub fn partition(configuration: &FoldConfiguration, partition: i32, key: IdentityKey) -> Result<Partition, Stop> {
@@ -77,13 +77,13 @@ impl Tail {
     }
 
     /// The batches from the horizon on, and where the fold stands before them.
-    fn batches(&self) -> (Position, &[(i64, JournalRecord)]) {
+    pub fn batches(&self) -> (Position, &[(i64, JournalRecord)]) {
         let first = self.records.partition_point(|(_, record)| record.sequence < self.last().horizon);
         let before = first.checked_sub(1).map(|before| self.records[before].1.end);
         (before.unwrap_or(Position::at(self.genesis.start)), &self.records[first..])
     }
 
-    fn configuration(&self, record: &JournalRecord) -> Result<&FoldConfiguration, Stop> {
+    pub fn configuration(&self, record: &JournalRecord) -> Result<&FoldConfiguration, Stop> {
         self.configurations.get(&record.configuration).ok_or_else(|| {
             Stop::data(format!(
                 "expected the state topic to hold the fold configuration that batch {} names, found none: the state \
@@ -212,10 +212,11 @@ pub fn identities(fold: &mut Partition, tail: &Tail) {
     }
 }
 
-type Inputs = VecDeque<(Arc<RawBatch>, usize)>;
+/// Inputs that wait to be folded again.
+pub type Inputs = VecDeque<(Arc<RawBatch>, usize)>;
 
 /// The next record before offset `until`, if there is one.
-fn front(inputs: &mut Inputs, until: i64) -> Option<(Arc<RawBatch>, usize)> {
+pub fn front(inputs: &mut Inputs, until: i64) -> Option<(Arc<RawBatch>, usize)> {
     let (batch, index) = inputs.front_mut()?;
     let head = batch.head(*index)?;
     if head.offset >= until {
@@ -229,7 +230,8 @@ fn front(inputs: &mut Inputs, until: i64) -> Option<(Arc<RawBatch>, usize)> {
     Some(taken)
 }
 
-fn read_inputs<L: Log>(
+/// The records of an input between two offsets, which must all be there.
+pub fn read_inputs<L: Log>(
     recovery: &Recovery<L>,
     number: i32,
     input: Input,

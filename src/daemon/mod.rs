@@ -13,6 +13,7 @@ mod backend;
 pub mod clock;
 mod ends;
 pub mod group;
+pub mod inspect;
 mod locator;
 pub mod message;
 pub mod owned;

@@ -45,6 +45,7 @@ fn kills_and_rebalances_do_not_show() {
     assert_same_notices(&world.notices(), &expected.notices);
     assert_quarantined_once(&world, &expected);
     assert_same_views(&last, &expected);
+    world.assert_verified();
     assert_eq!(last.metric("meterd_conservation_violations_total", &[]), 0);
     assert_eq!(last.stop(), 0);
 }

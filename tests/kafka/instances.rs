@@ -88,6 +88,7 @@ fn an_instance_that_stood_still_writes_nothing_twice() {
     producer.flush();
     world.await_consumed(LIMIT);
     assert_same_notices(&world.notices(), &simulate(&world, None).notices);
+    world.assert_verified();
     assert_eq!((first.stop(), second.stop()), (0, 0));
 }
 

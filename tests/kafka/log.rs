@@ -340,6 +340,15 @@ impl Admin {
         self.await_partitions(topic, count as i32);
     }
 
+    /// Removes the records before an offset, as retention does.
+    pub fn delete_records(&self, topic: &str, partition: i32, before: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(before)).expect("the partition is new to the list");
+        let answer = self.runtime.block_on(self.client.delete_records(&list, &Self::options()));
+        let answer = answer.expect("the broker answers");
+        answer.elements().iter().for_each(|element| element.error().expect("the records can be removed"));
+    }
+
     pub fn delete_group(&self, group: &str) {
         let answer = self.runtime.block_on(self.client.delete_groups(&[group], &Self::options()));
         answer.expect("the broker answers")[0].as_ref().unwrap_or_else(|error| panic!("cannot delete {error:?}"));

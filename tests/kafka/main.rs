@@ -21,3 +21,4 @@ mod instances;
 mod main_job;
 mod recovery;
 mod timers;
+mod verify;

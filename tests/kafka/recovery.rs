@@ -143,6 +143,9 @@ fn what_is_cut_off_the_journal_is_not_missed() {
     let daemon = world.start("a");
     send(&world, &mut traffic, 500);
     assert_as_simulated(&world, &daemon);
+    let (code, report) = world.verify();
+    assert_eq!(code, 0, "{report:#}");
+    assert_eq!(report["partitions"][0]["from"]["state"], "checkpoint", "{report:#}");
     assert_eq!(daemon.stop(), 0);
 }
 
@@ -395,5 +398,6 @@ fn settings_that_change_between_runs_do_not_change_the_past() {
     world.await_consumed(LIMIT);
     assert_eq!(view_of(&daemon, "acme"), before);
     assert_eq!(daemon.metric("meterd_dispositions_total", &["reason=\"too_large\""]), 1);
+    world.assert_verified();
     assert_eq!(daemon.stop(), 0);
 }

@@ -52,6 +52,7 @@ fn timers_fire_as_time_passes() {
         std::thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(daemon.stop(), 0);
+    world.assert_verified();
 
     // Periods go on turning: what comes later is left out on both sides.
     let until = rfc3339(until_ms);

@@ -155,6 +155,14 @@ impl Traffic {
         }
     }
 
+    /// As `send_usage`, under ids that no other traffic of the test has.
+    pub fn send_again(&mut self, producer: &Producer, world: &World) {
+        self.sent += 1;
+        let account = account(self.random.below(self.accounts));
+        let usage = self.usage(&format!("again-{}", self.sent), &account);
+        producer.send_json(&world.usage(), &account, &usage);
+    }
+
     fn usage(&mut self, id: &str, account: &str) -> Value {
         let user = format!("user-{}", self.random.below(4));
         let (kind, mut data) = if self.random.one_in(5) {

@@ -1,0 +1,50 @@
+//! For those who read a deployment without being part of it.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::startup::Found;
+use super::{configuration, settings, startup};
+use crate::commit::Stop;
+use crate::commit::batch::Names;
+use crate::commit::reader::Reader;
+use crate::commit::recovery::Recovery;
+use crate::config::Config;
+use crate::store::memory::MemoryStore;
+use crate::telemetry::Metrics;
+
+/// Recovery over librdkafka's clients.
+pub type KafkaRecovery = Recovery<Reader>;
+
+/// A deployment's topics, and what reads them. Nothing of it writes to Kafka or touches the local store.
+pub struct Inspection {
+    pub recovery: KafkaRecovery,
+    pub names: Arc<Names>,
+    pub partitions: i32,
+    pub events_partitions: i32,
+    pub dlq_partitions: i32,
+}
+
+/// Checks brokers and topics as a start does.
+pub fn inspect(config: &Config) -> Result<Inspection, Stop> {
+    let found = startup::look(config, &settings::admin(config), false)?;
+    let configuration = configuration(config, &found)?;
+    let Found { partitions, events_partitions, dlq_partitions, dlq_bytes_max, place } = found;
+    let recovery = Recovery {
+        reader: Reader::open(&settings::free_consumer(config))?,
+        topics: config.kafka.topics.clone(),
+        store: Arc::new(MemoryStore::default()),
+        metrics: Metrics::new(),
+        place,
+        configuration: Arc::new(ArcSwap::from_pointee(configuration)),
+        mock: false,
+    };
+    let topics = &config.kafka.topics;
+    let names = Names {
+        source: format!("meterd/{}", config.kafka.group),
+        topics: [topics.accounts.clone(), topics.usage.clone()],
+        dlq_bytes_max,
+    };
+    Ok(Inspection { recovery, names: Arc::new(names), partitions, events_partitions, dlq_partitions })
+}
