@@ -300,7 +300,9 @@ impl<R: Route> InputConsumer<R> {
         let numbers = numbers(partitions);
         let mut list = TopicPartitionList::new();
         for partition in &numbers {
-            list.add_partition_offset(&self.topic, *partition, Offset::Offset(0))
+            // The end is always in range: at an offset that retention removed, a fetch that goes out before the pause
+            // would leave the partition in a state from which it cannot seek.
+            list.add_partition_offset(&self.topic, *partition, Offset::End)
                 .map_err(|error| self.client_fault("assign", &error))?;
         }
         self.consumer.incremental_assign(&list).map_err(|error| self.client_fault("assign", &error))?;

@@ -231,6 +231,25 @@ fn a_repetition_in_the_same_batch_is_a_duplicate_also_in_replay() {
     assert_eq!(daemon.stop(), 0);
 }
 
+/// Retention has removed what was folded long ago: a start does not touch it.
+#[test]
+fn inputs_whose_beginning_is_gone_stop_no_start() {
+    let (world, mut daemon, mut traffic) = world_with_history("beginning-gone", 8);
+    for _ in 0..4 {
+        assert_eq!(daemon.stop(), 0);
+        for topic in [world.usage(), world.accounts()] {
+            for (partition, end) in log::ends(&world.broker, &topic).into_iter().enumerate() {
+                log::Admin::new(&world.broker).delete_records(&topic, partition as i32, end);
+            }
+        }
+        daemon = world.start("a");
+        send(&world, &mut traffic, 300);
+    }
+    let (code, report) = world.verify();
+    assert_eq!(code, 0, "{report:#}");
+    assert_eq!(daemon.stop(), 0);
+}
+
 #[test]
 fn offsets_that_are_gone_are_no_loss() {
     let (world, daemon, mut traffic) = world_with_history("offsets-gone", 2);
