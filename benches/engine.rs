@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use bumpalo::Bump;
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use meterd::config;
@@ -62,11 +63,12 @@ fn record(n: u64) -> String {
 fn decode(bencher: Bencher<'_, '_>) {
     let catalog = catalog();
     let records: Vec<String> = (0..1_000).map(record).collect();
-    let mut decoder = Decoder::default();
+    let (mut decoder, mut arena) = (Decoder::default(), Bump::new());
     bencher.counter(ItemsCount::new(records.len())).bench_local(|| {
         for record in &records {
             let raw = Raw { key: None, value: Some(record.as_bytes()), headers: &[], timestamp: START };
-            black_box(decoder.usage(&catalog, &raw, 65_536).expect("a valid record"));
+            black_box(decoder.usage(&catalog, &raw, 65_536, &arena).expect("a valid record"));
+            arena.reset();
         }
     });
 }

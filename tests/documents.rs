@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use bumpalo::Bump;
 use meterd::cli::schema::Document;
 use meterd::config::{Tokens, catalog, daemon};
 use meterd::ingest::decode::{Decoder, Raw};
@@ -50,7 +51,7 @@ fn examples_of_the_reference_are_valid() {
             "json usage" => {
                 let (catalog, _) = catalog::parse("default_plan = \"free\"\n[plan.free]", "").expect("a catalog");
                 let raw = Raw { key: Some(b"acme"), value: Some(body.as_bytes()), headers: &[], timestamp: 0 };
-                Decoder::default().usage(&catalog, &raw, 65_536).expect("a usage record");
+                Decoder::default().usage(&catalog, &raw, 65_536, &Bump::new()).expect("a usage record");
             }
             other => panic!("nothing reads an example of {other:?}"),
         }

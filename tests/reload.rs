@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bumpalo::Bump;
 use meterd::config::catalog;
 use meterd::engine::take_up::lacks;
 use meterd::engine::{Account, Body, Catalog, Catalogs, Cause, Effects, Engine, Moment, Ms, Notice, Outcome, Timer};
@@ -129,7 +130,8 @@ impl World {
         let value = event(id, kind, data);
         let raw = Raw { key: None, value: Some(value.as_bytes()), headers: &[], timestamp: self.clock };
         let catalog = self.engine.catalogs.current().clone();
-        let usage = self.decoder.usage(&catalog, &raw, 65_536).expect("a usage record");
+        let arena = Bump::new();
+        let usage = self.decoder.usage(&catalog, &raw, 65_536, &arena).expect("a usage record");
         let mut fx = Effects::default();
         let at = Moment { clock: self.clock, oldest: Ms::MIN };
         assert_eq!(self.engine.usage(&mut self.account, &usage, at, &mut fx), Outcome::Applied, "{id}");
@@ -140,7 +142,7 @@ impl World {
     fn command(&mut self, id: &str, kind: &str, data: &str) -> Vec<Notice> {
         let value = event(id, kind, data);
         let raw = Raw { key: None, value: Some(value.as_bytes()), headers: &[], timestamp: self.clock };
-        let command = self.decoder.command(&raw, 65_536).expect("a command");
+        let command = self.decoder.command(&raw, 65_536, &Bump::new()).expect("a command");
         let mut fx = Effects::default();
         let at = Moment { clock: self.clock, oldest: Ms::MIN };
         assert_eq!(self.engine.command(&mut self.account, &command, at, &mut fx), Outcome::Applied, "{id}");

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use bumpalo::Bump;
 use jsonschema::Validator;
 use meterd::cli::schema::Document;
 use meterd::config::catalog;
@@ -92,8 +93,8 @@ fn check_records(document: Document, records: &[(bool, Value)]) {
         let text = record.to_string();
         let raw = Raw { key: Some(b"acme"), value: Some(text.as_bytes()), headers: &[], timestamp: 0 };
         let read = match document {
-            Document::Usage => decoder.usage(&catalog, &raw, 1 << 16).map(|_| ()),
-            _ => decoder.command(&raw, 1 << 16).map(|_| ()),
+            Document::Usage => decoder.usage(&catalog, &raw, 1 << 16, &Bump::new()).map(|_| ()),
+            _ => decoder.command(&raw, 1 << 16, &Bump::new()).map(|_| ()),
         };
         assert_eq!(read.is_ok(), *good, "the decoder says {read:?} of {text}");
         assert_eq!(

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bumpalo::Bump;
 use meterd::config::catalog;
 use meterd::engine::{Account, Catalog, Catalogs, Effects, Engine, Moment, Ms, Notice};
 use meterd::ingest::decode::{Decoder, Raw};
@@ -98,7 +99,8 @@ impl Player {
     fn usage(&mut self, input: &Input, id: &str, clock: Ms) {
         let value = input.value(id, clock);
         let raw = Raw { key: None, value: Some(&value), headers: &[], timestamp: clock };
-        let Ok(usage) = self.decoder.usage(&self.catalog, &raw, 65_536) else { return };
+        let arena = Bump::new();
+        let Ok(usage) = self.decoder.usage(&self.catalog, &raw, 65_536, &arena) else { return };
         let mut fx = Effects::default();
         let account = self.accounts.entry(usage.account.to_owned()).or_default();
         self.engine.usage(account, &usage, Moment { clock, oldest: Ms::MIN }, &mut fx);
@@ -109,7 +111,7 @@ impl Player {
     fn command(&mut self, input: &Input, id: &str, clock: Ms) {
         let value = input.value(id, clock);
         let raw = Raw { key: None, value: Some(&value), headers: &[], timestamp: clock };
-        let Ok(command) = self.decoder.command(&raw, 65_536) else { return };
+        let Ok(command) = self.decoder.command(&raw, 65_536, &Bump::new()) else { return };
         let mut fx = Effects::default();
         let account = self.accounts.entry(command.account.clone()).or_default();
         self.engine.command(account, &command, Moment { clock, oldest: Ms::MIN }, &mut fx);
@@ -204,7 +206,8 @@ impl Player {
     fn send(&mut self, members: &str, clock: Ms) {
         let value = format!(r#"{{"specversion":"1.0","source":"test","subject":"acme",{members}}}"#);
         let raw = Raw { key: None, value: Some(value.as_bytes()), headers: &[], timestamp: clock };
-        let usage = self.decoder.usage(&self.catalog, &raw, 65_536).expect("a usage record");
+        let arena = Bump::new();
+        let usage = self.decoder.usage(&self.catalog, &raw, 65_536, &arena).expect("a usage record");
         let mut fx = Effects::default();
         let account = self.accounts.entry("acme".to_owned()).or_default();
         self.engine.usage(account, &usage, Moment { clock, oldest: Ms::MIN }, &mut fx);
@@ -214,7 +217,7 @@ impl Player {
     fn order(&mut self, members: &str, clock: Ms) {
         let value = format!(r#"{{"specversion":"1.0","source":"test","subject":"acme",{members}}}"#);
         let raw = Raw { key: None, value: Some(value.as_bytes()), headers: &[], timestamp: clock };
-        let command = self.decoder.command(&raw, 65_536).expect("a command");
+        let command = self.decoder.command(&raw, 65_536, &Bump::new()).expect("a command");
         let mut fx = Effects::default();
         let account = self.accounts.entry("acme".to_owned()).or_default();
         self.engine.command(account, &command, Moment { clock, oldest: Ms::MIN }, &mut fx);

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use bumpalo::Bump;
 use clap::Args;
 use serde::Serialize;
 
@@ -131,15 +132,16 @@ fn read_record(record: &str) -> Result<String, Failure> {
 }
 
 fn explain(catalog: &Catalog, record: &str, class: &str, now: i64) -> Result<Told, Failure> {
-    let mut decoder = Decoder::default();
+    let (mut decoder, arena) = (Decoder::default(), Bump::new());
     let mut raw = Raw { key: None, value: Some(record.trim().as_bytes()), headers: &[], timestamp: now };
     // A record for explanation needs no account.
-    let nameless = matches!(decoder.usage(catalog, &raw, usize::MAX), Err(refusal) if refusal.reason == Reason::BadKey);
+    let nameless =
+        matches!(decoder.usage(catalog, &raw, usize::MAX, &arena), Err(refusal) if refusal.reason == Reason::BadKey);
     if nameless {
         raw.key = Some(b"-");
     }
     let usage = decoder
-        .usage(catalog, &raw, usize::MAX)
+        .usage(catalog, &raw, usize::MAX, &arena)
         .map_err(|refusal| Failure::data(format!("{}: {}", refusal.reason.name(), refusal.message)))?;
     let session = usage.session.is_some();
     let rate = lookup::find_rate(catalog, usage.kind, usage.dimensions, usage.time, session)

@@ -1,12 +1,11 @@
 //! `meterd simulate`: the fold over lines of JSON, without Kafka (docs/reference.md 12.1).
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Stdout, Write};
+use std::io::{self, BufWriter, Read, Stdout, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use bumpalo::Bump;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -15,13 +14,10 @@ use serde_json::{Map, Value};
 use super::{Failure, Globals, Verdict};
 use crate::config::catalog;
 use crate::engine::Reason;
-use crate::ingest::decode::Raw;
-use crate::offline::line::{self, Line};
+use crate::offline::lines::{Failed, Lines};
 use crate::offline::run::{Counts, Listener, Quarantined, Run};
 
 const BUFFER_BYTES: usize = 1 << 20;
-/// Lines between two looks at the progress bar.
-const LINES_BETWEEN_TICKS: u64 = 16_384;
 
 /// Run records through a catalog without Kafka, and see what would happen
 #[derive(Args, Debug)]
@@ -82,46 +78,16 @@ fn fold_lines(run: &mut Run, printer: &mut Printer, input: Option<&Path>) -> Res
         }
         _ => ("standard input".to_owned(), Box::new(io::stdin()), None),
     };
-    let mut lines = BufReader::with_capacity(BUFFER_BYTES, source);
     let bar = progress_bar(bytes);
-    let mut arena = Bump::new();
-    let mut text = Vec::new();
-    let mut number = 0u64;
-    let mut read_bytes = 0u64;
-    loop {
-        text.clear();
-        let read = lines.read_until(b'\n', &mut text);
-        let length = read.map_err(|error| Failure::io(format!("cannot read {name}: {error}")))?;
-        if length == 0 || printer.failed.is_some() {
-            bar.finish_and_clear();
-            return Ok(());
-        }
-        number += 1;
-        read_bytes += length as u64;
-        if number.is_multiple_of(LINES_BETWEEN_TICKS) {
-            bar.set_position(read_bytes);
-        }
-        arena.reset();
-        let text = text.strip_suffix(b"\n").unwrap_or(&text);
-        fold_line(run, printer, text, &arena)
-            .map_err(|message| Failure::data(format!("{name}:{number}: {message}")))?;
-    }
-}
-
-fn fold_line(run: &mut Run, printer: &mut Printer, text: &[u8], arena: &Bump) -> Result<(), String> {
-    let text = std::str::from_utf8(text).map_err(|error| format!("expected UTF-8 at byte {}", error.valid_up_to()))?;
-    match line::read(text, arena)? {
-        Line::Clock(at) => run.pass_time(at, printer),
-        Line::Input { topic, timestamp, key, value, headers } => {
-            let raw = Raw { key: key.map(str::as_bytes), value: Some(value.as_bytes()), headers, timestamp };
-            let refusal = run.fold(topic, &raw, printer);
-            // Decoding is stricter than JSON's grammar; a line must keep to that.
-            if refusal.is_some_and(|refusal| refusal.reason == Reason::BadJson) && !line::is_json(text) {
-                return Err("expected a JSON object, found a value that is no JSON".to_owned());
-            }
-        }
-    }
-    Ok(())
+    let folded = Lines::default().fold(run, source, printer, |printer, folded| {
+        bar.set_position(folded);
+        printer.failed.is_none()
+    });
+    bar.finish_and_clear();
+    folded.map_err(|failed| match failed {
+        Failed::Io(error) => Failure::io(format!("cannot read {name}: {error}")),
+        Failed::Line { number, message } => Failure::data(format!("{name}:{number}: {message}")),
+    })
 }
 
 /// What became of all inputs.

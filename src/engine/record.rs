@@ -79,7 +79,6 @@ impl State {
 
     /// Applies or counts a record, or says why it is refused.
     pub fn take_usage(&mut self, step: &mut Step<'_>, input: &Usage<'_>) -> Result<Outcome, Refusal> {
-        std::hint::black_box(self.fetch());
         let at = self.effective(input.time, step.now);
         if let Some((session, Phase::End)) = input.session {
             return self.end_session(step, input, session, at);
@@ -125,9 +124,8 @@ impl State {
         Ok(Outcome::Applied)
     }
 
-    /// Reads a word of each part that a record needs. Where an account was not used for long the processor then fetches
-    /// them from memory side by side, and not one after the other as they come up.
-    fn fetch(&self) -> u64 {
+    /// See `Account::fetch`.
+    pub fn fetch(&self) -> u64 {
         let limits = self.limits.iter().take(4).fold(0, |sum, limit| sum ^ limit.counter.fetch());
         limits ^ self.users.fetch() ^ self.totals.fetch() ^ self.period.recorded.fetch()
     }

@@ -2,13 +2,15 @@
 //! 4, 6.2 and 16 "Forms"): `too_large`, `bad_json`, `not_cloudevent`, `bad_key`, then `bad_field` and `bad_quantity` of
 //! usage or `bad_command` of commands.
 //!
-//! Pure. A record is walked once. What cannot be lent from the record itself (strings with escapes, lists) stands in the
-//! decoder's arena, so that a usual record allocates nothing.
+//! Pure. A record is walked once, mostly by the form of the one before. What cannot be lent from the record itself (strings
+//! with escapes, lists) stands in the caller's arena, so that a usual record allocates nothing.
 
 mod command;
 mod decimal;
 mod envelope;
 mod fields;
+mod form;
+mod instant;
 mod record;
 
 use bumpalo::Bump;
@@ -16,28 +18,30 @@ use bumpalo::Bump;
 use crate::engine::effects::{Reason, Refusal};
 use crate::engine::input::{Command, Usage};
 use crate::engine::{Catalog, calendar};
-use envelope::Envelope;
+use envelope::{Envelope, structured_text};
 use fields::Fields;
+use form::{Forms, is_plain};
+pub use instant::Instants;
 pub use record::{Header, Raw};
 
-/// Reads records one after the other; what it lends lasts until the next one.
+/// Reads records one after the other. It learns how producers write: what it gives does not depend on that.
 #[derive(Default)]
 pub struct Decoder {
-    arena: Bump,
+    forms: Forms,
+    instants: Instants,
 }
 
 impl Decoder {
-    /// A usage record, its fields resolved by the catalog, or why it is none.
+    /// A usage record, its fields resolved by the catalog, or why it is none. What cannot be lent from the record stands
+    /// in `arena`.
     pub fn usage<'a>(
-        &'a mut self,
+        &mut self,
         catalog: &Catalog,
         raw: &Raw<'a>,
         record_bytes_max: usize,
+        arena: &'a Bump,
     ) -> Result<Usage<'a>, Refusal> {
-        self.arena.reset();
-        let arena = &self.arena;
-        let mut fields = Fields::new(catalog, arena);
-        let envelope = Envelope::read(raw, record_bytes_max, arena, |reader| fields.read(reader))?;
+        let (envelope, fields) = self.envelope(catalog, raw, record_bytes_max, arena)?;
         let bad_field = |message| Refusal { reason: Reason::BadField, message };
         envelope.check_bounds().map_err(bad_field)?;
         if envelope.kind.starts_with("meterd.") {
@@ -48,7 +52,7 @@ impl Decoder {
             return Err(bad_field(message));
         }
         let time = match envelope.time {
-            Some(text) => calendar::parse_time(text).ok_or_else(|| bad_field(expected_time("time", text)))?,
+            Some(text) => self.instants.read(text).ok_or_else(|| bad_field(expected_time("time", text)))?,
             None => raw.timestamp,
         };
         let fields = fields.finish()?;
@@ -68,10 +72,32 @@ impl Decoder {
         })
     }
 
+    /// By a known form, or the long way.
+    #[inline]
+    fn envelope<'a>(
+        &mut self,
+        catalog: &Catalog,
+        raw: &Raw<'a>,
+        record_bytes_max: usize,
+        arena: &'a Bump,
+    ) -> Result<(Envelope<'a>, Fields<'a>), Refusal> {
+        let structured = structured_text(raw, record_bytes_max)?;
+        if let Some(text) = structured {
+            let plain = is_plain(text.as_bytes());
+            if let Some((attributes, fields)) = self.forms.read(text, catalog, plain, arena) {
+                return Ok((attributes.envelope(raw.key, plain)?, fields));
+            }
+        }
+        let mut fields = Fields::new(arena, false);
+        let envelope = Envelope::read(raw, record_bytes_max, arena, |reader| fields.read(catalog, reader))?;
+        if let Some(text) = structured {
+            self.forms.learn(text, catalog, arena);
+        }
+        Ok((envelope, fields))
+    }
+
     /// A command, or why it is none.
-    pub fn command(&mut self, raw: &Raw<'_>, record_bytes_max: usize) -> Result<Command, Refusal> {
-        self.arena.reset();
-        let arena = &self.arena;
+    pub fn command(&mut self, raw: &Raw<'_>, record_bytes_max: usize, arena: &Bump) -> Result<Command, Refusal> {
         let mut data = None;
         let envelope = Envelope::read(raw, record_bytes_max, arena, |reader| {
             reader.kind()?;

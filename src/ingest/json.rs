@@ -64,6 +64,11 @@ impl<'j> Reader<'j> {
         Reader { text, at: 0, depth: 0, arena, fault: Fault { at: 0, expected: "JSON" } }
     }
 
+    /// A reader of a value that stands at `at`, inside `depth` objects and arrays.
+    pub fn within(text: &'j str, at: usize, depth: u32, arena: &'j Bump) -> Reader<'j> {
+        Reader { at, depth, ..Reader::new(text, arena) }
+    }
+
     /// The offset of the next byte.
     pub fn at(&self) -> usize {
         self.at
@@ -443,7 +448,7 @@ impl<'j> Reader<'j> {
 ///
 /// Looks at sixteen bytes at once, with one branch for them: most strings of records end within.
 #[inline]
-fn plain_end(bytes: &[u8], mut at: usize) -> usize {
+pub fn plain_end(bytes: &[u8], mut at: usize) -> usize {
     while let Some(sixteen) = bytes.get(at..).and_then(|rest| rest.first_chunk::<16>()) {
         let both = u128::from_le_bytes(*sixteen);
         let (low, high) = (marks(both as u64), marks((both >> 64) as u64));

@@ -4,7 +4,7 @@ use bumpalo::Bump;
 
 use crate::engine::{Ms, calendar};
 use crate::ingest::decode::Header;
-use crate::ingest::json::{Invalid, Kind, Reader};
+use crate::ingest::json::{Invalid, Kind, Reader, plain_end};
 
 /// Which of the two inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +76,44 @@ pub fn read<'a>(text: &'a str, arena: &'a Bump) -> Result<Line<'a>, String> {
             ..
         } => Ok(Line::Input { topic, timestamp, key, value, headers }),
         _ => Err("expected topic, timestamp and value, or clock alone".to_owned()),
+    }
+}
+
+/// How the last usage line was written: what stood before its timestamp, and between that and its value, which was the
+/// last member. A line that begins in the same way is of the same form if its value is JSON and `}` follows.
+#[derive(Debug, Default)]
+pub struct LineForm {
+    before_timestamp: Box<str>,
+    before_value: Box<str>,
+}
+
+impl LineForm {
+    /// The timestamp and the value of a line of this form.
+    #[inline]
+    pub fn usage<'a>(&self, line: &'a str) -> Option<(&'a str, &'a str)> {
+        if self.before_value.is_empty() {
+            return None;
+        }
+        let rest = line.strip_prefix(&*self.before_timestamp)?;
+        let (timestamp, rest) = rest.split_at_checked(plain_end(rest.as_bytes(), 0))?;
+        let value = rest.strip_prefix(&*self.before_value)?.strip_suffix('}')?;
+        Some((timestamp, value))
+    }
+
+    /// Takes up the form of a line that is valid, if it is that of a usage record with timestamp and value last.
+    pub fn learn(&mut self, line: &str) {
+        let Some((before, rest)) = line.split_once("\"timestamp\"") else { return };
+        let Some(open) = rest.find('"') else { return };
+        let (colon, rest) = rest.split_at(open + 1);
+        let (_, rest) = rest.split_at(plain_end(rest.as_bytes(), 0));
+        let Some(value) = rest.find('{') else { return };
+        let (before_value, rest) = rest.split_at(value);
+        let spaceless = |text: &str| text.chars().filter(|c| !c.is_ascii_whitespace()).collect::<String>();
+        let usual = spaceless(before) == r#"{"topic":"usage","# && spaceless(colon) == ":\"";
+        if usual && spaceless(before_value) == r#"","value":"# && rest.ends_with("}}") {
+            self.before_timestamp = format!("{before}\"timestamp\"{colon}").into();
+            self.before_value = before_value.into();
+        }
     }
 }
 
@@ -206,6 +244,19 @@ mod tests {
         check(&format!(r#"{{"topic":"usage",{at},"value":null}}"#), r#"value: "null""#);
         check(&format!(r#"{{"topic":"usage",{at},"value":[],"headers":{{"a":"b"}}}}"#), "headers: [Header { key: [97]");
         check(&format!(r#"{{"topic":"usage",{at},"value":{{"a":1,"a":01}}}}"#), r#"value: "{\"a\":1,\"a\":01}""#);
+    }
+
+    #[test]
+    fn learns_the_form_of_a_usage_line() {
+        let line = |at: &str, value: &str| format!(r#"{{"topic": "usage", "timestamp":"{at}","value": {value}}}"#);
+        let mut form = LineForm::default();
+        form.learn(r#"{"topic":"accounts","timestamp":"1970-01-01T00:00:01Z","value":{}}"#);
+        assert_eq!(form.usage(r#"{"topic":"accounts","timestamp":"1970-01-01T00:00:01Z","value":{}}"#), None);
+        form.learn(&line("1970-01-01T00:00:01Z", r#"{"a":{}}"#));
+        let next = line("1970-01-01T00:00:02Z", r#"{"b":"}"}"#);
+        assert_eq!(form.usage(&next), Some(("1970-01-01T00:00:02Z", r#"{"b":"}"}"#)));
+        assert_eq!(form.usage(&next.replace(": ", ":")), None);
+        assert_eq!(form.usage(&next[..next.len() - 1]), Some(("1970-01-01T00:00:02Z", r#"{"b":"}""#)), "no JSON");
     }
 
     #[test]

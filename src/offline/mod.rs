@@ -3,5 +3,6 @@
 
 pub mod expect;
 pub mod line;
+pub mod lines;
 pub mod run;
 pub mod scenario;

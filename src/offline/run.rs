@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bumpalo::Bump;
 use serde::Serialize;
 
 use super::line::Topic;
@@ -10,7 +11,7 @@ use crate::engine::{Catalog, Catalogs, Ms, Notice, Outcome};
 use crate::ingest::decode::Raw;
 use crate::ingest::partition::Partitioner;
 use crate::query::view::{View, view};
-use crate::shard::{Gate, IdentityKey, Partition, Rules, Sink};
+use crate::shard::{Gate, IdentityKey, Partition, Read, Rules, Sink};
 use crate::wire::notice::{CauseInput, Envelope, write_notice};
 
 /// Of a record's value, as in the daemon's default config.
@@ -88,22 +89,55 @@ impl Run {
         self.counts.notices += told.count;
     }
 
+    /// Reads a usage record.
+    pub fn read<'a>(&mut self, raw: &Raw<'a>, arena: &'a Bump) -> Result<Read<'a>, Refusal> {
+        self.partition.read(raw, arena)
+    }
+
+    /// See `Partition::fetch`.
+    pub fn fetch<'r, 'a: 'r>(&self, reads: impl Iterator<Item = &'r Read<'a>> + Clone) {
+        self.partition.fetch(reads);
+    }
+
     /// Folds an input at its Kafka timestamp. Gives why it was quarantined, if it was.
     pub fn fold(&mut self, topic: Topic, raw: &Raw<'_>, listener: &mut impl Listener) -> Option<Refusal> {
-        self.pass_time(raw.timestamp, listener);
+        self.take(topic, raw.timestamp, listener, |partition, gate, told| match topic {
+            Topic::Usage => partition.usage(raw, raw.timestamp, gate, told),
+            Topic::Accounts => partition.command(raw, raw.timestamp, gate, told),
+        })
+    }
+
+    /// Folds a usage record that was read.
+    pub fn fold_read(
+        &mut self,
+        timestamp: Ms,
+        read: &Result<Read<'_>, Refusal>,
+        listener: &mut impl Listener,
+    ) -> Option<Refusal> {
+        self.take(Topic::Usage, timestamp, listener, |partition, gate, told| {
+            partition.fold(read, timestamp, gate, told)
+        })
+    }
+
+    #[inline]
+    fn take<L: Listener>(
+        &mut self,
+        topic: Topic,
+        timestamp: Ms,
+        listener: &mut L,
+        fold: impl FnOnce(&mut Partition, &mut Gate, &mut Told<'_, L>) -> Outcome,
+    ) -> Option<Refusal> {
+        self.pass_time(timestamp, listener);
         let next = &mut self.next_offset[topic as usize];
         let offset = *next;
         *next += 1;
         let cause = Some((topic, offset));
         let mut told = Told { cause, quiet: self.quiet, json: &mut self.json, count: 0, listener };
-        let outcome = match topic {
-            Topic::Usage => self.partition.usage(raw, raw.timestamp, &mut self.gate, &mut told),
-            Topic::Accounts => self.partition.command(raw, raw.timestamp, &self.gate, &mut told),
-        };
+        let outcome = fold(&mut self.partition, &mut self.gate, &mut told);
         self.counts.notices += told.count;
         self.inputs += 1;
         if self.inputs.is_multiple_of(INPUTS_BETWEEN_RELEASES) {
-            self.partition.take_accepted();
+            self.partition.release_accepted();
         }
         match (outcome, topic) {
             (Outcome::Applied, Topic::Usage) => self.counts.applied += 1,

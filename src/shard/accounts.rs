@@ -46,6 +46,16 @@ impl Accounts {
         self.by_hash.find(hash, |slot| *self.slab[*slot as usize].id == *id).copied()
     }
 
+    /// The slot of an account with this hash, if there is one; see `Partition::fetch`.
+    pub fn likely(&self, hash: u64) -> Slot {
+        self.by_hash.iter_hash(hash).next().copied().unwrap_or_default()
+    }
+
+    /// Reads a word of the account with this hash, see `Partition::fetch`.
+    pub fn fetch(&self, hash: u64) -> u64 {
+        self.slab.get(self.likely(hash) as usize).map_or(0, |held| held.hash ^ held.as_of)
+    }
+
     /// Adds an account that `find` did not find.
     pub fn insert(&mut self, id: &str, hash: u64, account: Account) -> Slot {
         let slot = Slot::try_from(self.slab.len()).expect("fewer than 2^32 accounts fit in memory");

@@ -60,6 +60,11 @@ impl Identities {
         found.is_some_and(|entry| remembered(entry.time, clock, late_ms))
     }
 
+    /// Reads a word of where the identity would stand, see `Partition::fetch`.
+    pub fn fetch(&self, identity: Identity) -> u64 {
+        self.piece(identity).iter_hash(identity.low).next().map_or(0, |entry| entry.identity.high)
+    }
+
     /// Remembers an accepted record's identity; a later time replaces an expired one.
     pub fn remember(&mut self, identity: Identity, time: Ms, clock: Ms, late_ms: i64) {
         let piece = &mut self.pieces[(identity.high >> 56) as usize];

@@ -9,5 +9,5 @@ pub mod timers;
 pub use accounts::Slot;
 pub use checkpoint::StateWrites;
 pub use identities::{Identity, IdentityKey};
-pub use partition::{Gate, Partition, Rules, Sink};
+pub use partition::{Gate, Partition, Read, Rules, Sink};
 pub use timers::Cursor;

@@ -4,13 +4,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bumpalo::Bump;
 use hashbrown::HashSet;
 
 use super::accounts::{Accounts, Held, NEVER, Slot, hash_account};
 use super::identities::{Identities, Identity, IdentityKey};
 use super::timers::{Cursor, Timers};
 use crate::engine::effects::Refusal;
-use crate::engine::{Account, Catalog, Catalogs, Effects, Engine, Moment, Ms, Notice, Outcome, Reason};
+use crate::engine::{Account, Catalog, Catalogs, Effects, Engine, Moment, Ms, Notice, Outcome, Reason, Usage};
 use crate::ingest::decode::{Decoder, Raw};
 use crate::ingest::partition::{Partitioner, explain_place, place};
 
@@ -46,9 +47,22 @@ pub enum Gate {
     Replay { accepted: HashSet<Identity>, batch: u64 },
 }
 
+/// A usage record that can be folded.
+#[derive(Debug)]
+pub struct Read<'a> {
+    input: Usage<'a>,
+    identity: Identity,
+    /// Of its account.
+    hash: u64,
+    /// It comes from the quarantine, and is charged with the clock as its time where that is allowed.
+    replayed: bool,
+}
+
 pub struct Partition {
     pub(super) engine: Engine,
     decoder: Decoder,
+    /// What a single record's decoding needs besides the record.
+    arena: Bump,
     rules: Rules,
     pub(super) accounts: Accounts,
     pub(super) timers: Timers,
@@ -70,6 +84,7 @@ impl Partition {
         Partition {
             engine: Engine::new(catalogs),
             decoder: Decoder::default(),
+            arena: Bump::new(),
             rules,
             accounts: Accounts::default(),
             timers: Timers::default(),
@@ -84,31 +99,77 @@ impl Partition {
         }
     }
 
-    /// Folds a usage record. `clock` is the partition's clock with this record.
+    /// Reads and folds a usage record. `clock` is the partition's clock with this record.
     pub fn usage(&mut self, raw: &Raw<'_>, clock: Ms, gate: &mut Gate, sink: &mut impl Sink) -> Outcome {
-        self.clock = self.clock.max(clock);
-        let catalog = Arc::clone(self.engine.catalogs.current());
-        let mut input = match self.decoder.usage(&catalog, raw, self.rules.record_bytes_max) {
-            Ok(input) => input,
-            Err(refusal) => return Outcome::Refused(refusal),
-        };
+        let mut arena = std::mem::take(&mut self.arena);
+        arena.reset();
+        let read = self.read(raw, &arena);
+        let outcome = self.fold(&read, clock, gate, sink);
+        drop(read);
+        self.arena = arena;
+        outcome
+    }
+
+    /// Reads a usage record, by the catalog in force. Looks at nothing that a fold changes.
+    pub fn read<'a>(&mut self, raw: &Raw<'a>, arena: &'a Bump) -> Result<Read<'a>, Refusal> {
+        let catalog = self.engine.catalogs.current();
+        let input = self.decoder.usage(catalog, raw, self.rules.record_bytes_max, arena)?;
         if let Some(refusal) = misplaced(&self.rules, input.account) {
-            return Outcome::Refused(refusal);
+            return Err(refusal);
         }
-        if self.rules.accept_replayed && raw.headers.iter().any(|header| header.key == ACCEPT_LATE) {
-            input.time = self.clock;
-        }
+        let replayed = self.rules.accept_replayed && raw.headers.iter().any(|header| header.key == ACCEPT_LATE);
         let identity = self.identities.of(input.account, input.source, input.id);
         let hash = hash_account(input.account);
+        Ok(Read { input, identity, hash, replayed })
+    }
+
+    /// Reads a word of each part of the state that records to be folded soon will need, side by side, so that the processor
+    /// fetches them from memory together and not one after the other.
+    pub fn fetch<'r, 'a: 'r>(&self, reads: impl Iterator<Item = &'r Read<'a>> + Clone) {
+        let mut sum = 0;
+        for read in reads.clone() {
+            sum ^= self.identities.fetch(read.identity);
+            sum ^= u64::from(self.accounts.likely(read.hash));
+        }
+        for read in reads.clone() {
+            sum ^= self.accounts.fetch(read.hash);
+        }
+        for read in reads {
+            if let Some(slot) = self.accounts.find(read.input.account, read.hash) {
+                sum ^= self.accounts.get(slot).account.fetch();
+            }
+        }
+        std::hint::black_box(sum);
+    }
+
+    /// Folds a record that was read, or tells why it could not be. `clock` is the partition's clock with this record.
+    pub fn fold(
+        &mut self,
+        read: &Result<Read<'_>, Refusal>,
+        clock: Ms,
+        gate: &mut Gate,
+        sink: &mut impl Sink,
+    ) -> Outcome {
+        self.clock = self.clock.max(clock);
+        match read {
+            Ok(read) => self.fold_read(read, gate, sink),
+            Err(refusal) => Outcome::Refused(refusal.clone()),
+        }
+    }
+
+    fn fold_read(&mut self, read: &Read<'_>, gate: &mut Gate, sink: &mut impl Sink) -> Outcome {
+        let Read { input, identity, hash, replayed } = read;
+        let (identity, hash) = (*identity, *hash);
+        let late_ms = self.engine.catalogs.current().late_ms;
+        let time = if *replayed { self.clock } else { input.time };
         let found = self.accounts.find(input.account, hash);
         let admitted = match &*gate {
-            Gate::Live => !self.identities.holds(identity, self.clock, catalog.late_ms),
+            Gate::Live => !self.identities.holds(identity, self.clock, late_ms),
             Gate::Replay { accepted, .. } => accepted.contains(&identity),
         };
         if found.is_some_and(|slot| skips(gate, self.accounts.get(slot))) {
             return if admitted { Outcome::Applied } else { Outcome::Duplicate };
         }
-        let told = Some((input.id, input.source));
         let moment = Moment { clock: self.clock, oldest: self.oldest };
         self.fx.notices.clear();
         let mut fresh = None;
@@ -116,20 +177,22 @@ impl Partition {
             Some(slot) => &mut self.accounts.get_mut(slot).account,
             None => fresh.insert(Account::default()),
         };
-        let outcome = if admitted {
-            self.engine.usage(account, &input, moment, &mut self.fx)
-        } else {
+        let outcome = if !admitted {
             self.engine.advance(account, self.clock, &mut self.fx);
             Outcome::Duplicate
+        } else if *replayed {
+            self.engine.usage(account, &Usage { time, ..input.clone() }, moment, &mut self.fx)
+        } else {
+            self.engine.usage(account, input, moment, &mut self.fx)
         };
         if !self.fx.notices.is_empty() {
-            sink.told(input.account, told, &self.fx.notices);
+            sink.told(input.account, Some((input.id, input.source)), &self.fx.notices);
         }
         let taken = matches!(outcome, Outcome::Applied | Outcome::Failed);
         match gate {
             Gate::Live if taken => {
-                self.identities.remember(identity, input.time, self.clock, catalog.late_ms);
-                self.accepted.push((identity, input.time));
+                self.identities.remember(identity, time, self.clock, late_ms);
+                self.accepted.push((identity, time));
             }
             Gate::Replay { accepted, .. } if taken => {
                 accepted.remove(&identity);
@@ -148,7 +211,8 @@ impl Partition {
     /// Folds a command. Its identity lives in its account.
     pub fn command(&mut self, raw: &Raw<'_>, clock: Ms, gate: &Gate, sink: &mut impl Sink) -> Outcome {
         self.clock = self.clock.max(clock);
-        let input = match self.decoder.command(raw, self.rules.record_bytes_max) {
+        self.arena.reset();
+        let input = match self.decoder.command(raw, self.rules.record_bytes_max, &self.arena) {
             Ok(input) => input,
             Err(refusal) => return Outcome::Refused(refusal),
         };
@@ -270,6 +334,11 @@ impl Partition {
     /// Identities accepted since this was called last, with their records' times.
     pub fn take_accepted(&mut self) -> Vec<(Identity, Ms)> {
         std::mem::take(&mut self.accepted)
+    }
+
+    /// Forgets what was accepted, where nobody asks for it.
+    pub fn release_accepted(&mut self) {
+        self.accepted.clear();
     }
 
     pub fn accepted_len(&self) -> usize {

@@ -1,6 +1,7 @@
 //! Records that no producer should write, each with the reason that its quarantine names; and anything at all, which must
 //! give a record or a refusal.
 
+use bumpalo::Bump;
 use meterd::config::catalog;
 use meterd::engine::{Catalog, Reason};
 use meterd::ingest::decode::{Decoder, Header, Raw};
@@ -25,12 +26,13 @@ impl Record {
     }
 
     fn usage(&self, catalog: &Catalog) -> Result<(), (Reason, String)> {
-        let read = self.with_raw(|raw| Decoder::default().usage(catalog, raw, RECORD_BYTES_MAX).map(|_| ()));
+        let read =
+            self.with_raw(|raw| Decoder::default().usage(catalog, raw, RECORD_BYTES_MAX, &Bump::new()).map(|_| ()));
         read.map_err(|refusal| (refusal.reason, refusal.message))
     }
 
     fn command(&self) -> Result<(), (Reason, String)> {
-        let read = self.with_raw(|raw| Decoder::default().command(raw, RECORD_BYTES_MAX).map(|_| ()));
+        let read = self.with_raw(|raw| Decoder::default().command(raw, RECORD_BYTES_MAX, &Bump::new()).map(|_| ()));
         read.map_err(|refusal| (refusal.reason, refusal.message))
     }
 
@@ -248,8 +250,8 @@ fn fields_come_in_order_of_their_ids() {
     let text = r#"{"region":"eu","output_tokens":"2.50","model":["a","b\u0063"],"input_tokens":1e3,"other":true}"#;
     let record = usage_case("data", text);
     record.with_raw(|raw| {
-        let mut decoder = Decoder::default();
-        let usage = decoder.usage(&catalog, raw, RECORD_BYTES_MAX).expect("a good record");
+        let (mut decoder, arena) = (Decoder::default(), Bump::new());
+        let usage = decoder.usage(&catalog, raw, RECORD_BYTES_MAX, &arena).expect("a good record");
         let named = |id: u16| &*catalog.quantities[usize::from(id)];
         let quantities: Vec<String> = usage.quantities.iter().map(|(id, q)| format!("{}={q}", named(*id))).collect();
         assert_eq!(quantities, ["requests=1", "input_tokens=1000", "output_tokens=2.5"]);
@@ -260,8 +262,24 @@ fn fields_come_in_order_of_their_ids() {
     });
 }
 
+/// What a decoder learnt of records before changes nothing.
+fn gives_the_same_to_who_knows_its_form(record: &Record, catalog: &Catalog) {
+    let read = |decoder: &mut Decoder, record: &Record| {
+        let arena = Bump::new();
+        record.with_raw(|raw| format!("{:?}", decoder.usage(catalog, raw, RECORD_BYTES_MAX, &arena)))
+    };
+    let fresh = read(&mut Decoder::default(), record);
+    let good = Record { value: Some(structured(&good_members())), ..Record::default() };
+    let mut decoder = Decoder::default();
+    for known in [&good, record, record, &good, record] {
+        let found = read(&mut decoder, known);
+        assert!(std::ptr::eq(known, &good) || found == fresh, "expected {fresh}\nfound {found}");
+    }
+}
+
 /// Does what the proptests ask of every record.
 fn gives_a_record_or_a_refusal(record: &Record, catalog: &Catalog) {
+    gives_the_same_to_who_knows_its_form(record, catalog);
     for found in [record.usage(catalog), record.command()] {
         if let Err((reason, message)) = found {
             assert!(!message.is_empty(), "{} without a message", reason.name());

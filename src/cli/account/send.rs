@@ -3,6 +3,7 @@
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use bumpalo::Bump;
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::error::KafkaError;
@@ -77,7 +78,7 @@ fn check(command: &Command<'_>, record: &Value) -> Result<(), Failure> {
         headers: &content_type,
         timestamp: 0,
     };
-    match Decoder::default().command(&raw, usize::MAX) {
+    match Decoder::default().command(&raw, usize::MAX, &Bump::new()) {
         Ok(_) => Ok(()),
         Err(refusal) => Err(Failure::usage(format!("{}: {}", refusal.reason.name(), refusal.message))),
     }

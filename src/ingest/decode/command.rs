@@ -90,7 +90,7 @@ impl<'a> Fields<'a> {
             }
             "meterd.member.set" => {
                 let user = self.required_text("user")?;
-                check_text("user", &user, TEXT_BYTES_MAX)?;
+                check_text("user", &user, TEXT_BYTES_MAX, false)?;
                 Change::MemberSet { user, caps: self.caps()?, deny: self.deny()? }
             }
             "meterd.limit.set" => Change::LimitSet { limit: self.required_text("limit")?, cap: self.cap()? },

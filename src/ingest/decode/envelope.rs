@@ -21,10 +21,12 @@ pub(super) struct Envelope<'a> {
     pub time: Option<&'a str>,
     content_type: Attribute<'a>,
     base64: bool,
+    /// None of the texts has a control character, and more need not be looked for.
+    plain: bool,
 }
 
 #[derive(Clone, Copy, Default)]
-enum Attribute<'a> {
+pub(super) enum Attribute<'a> {
     /// Or null.
     #[default]
     Absent,
@@ -35,8 +37,20 @@ enum Attribute<'a> {
     Other(&'static str),
 }
 
+/// The attributes that something is made of.
+#[derive(Clone, Copy)]
+pub(super) enum Named {
+    Specversion,
+    Id,
+    Source,
+    Kind,
+    Subject,
+    Time,
+    ContentType,
+}
+
 #[derive(Default)]
-struct Attributes<'a> {
+pub(super) struct Attributes<'a> {
     specversion: Attribute<'a>,
     id: Attribute<'a>,
     source: Attribute<'a>,
@@ -55,15 +69,8 @@ impl<'a> Envelope<'a> {
         arena: &'a Bump,
         data: impl FnMut(&mut Reader<'a>) -> Result<(), Invalid>,
     ) -> Result<Envelope<'a>, Refusal> {
-        let value = raw.value.unwrap_or_default();
-        if value.len() > record_bytes_max {
-            let message = format!("expected a value of at most {record_bytes_max} bytes, found {}", value.len());
-            return Err(Refusal { reason: Reason::TooLarge, message });
-        }
-        let structured =
-            raw.header("content-type").flatten().is_some_and(|found| begins_like(found, "application/cloudevents"));
-        let binary = !structured && raw.header("ce_specversion").is_some();
-        let attributes = if binary {
+        let value = sized(raw, record_bytes_max)?;
+        let attributes = if is_binary(raw) {
             if !value.is_empty() {
                 let mut reader = Reader::new(text_of(value)?, arena);
                 whole(&mut reader, data).map_err(|Invalid| bad_json(value, reader.fault()))?;
@@ -85,14 +92,15 @@ impl<'a> Envelope<'a> {
             }
             attributes
         };
-        attributes.envelope(raw.key)
+        attributes.envelope(raw.key, false)
     }
 
     /// What is `bad_field` in usage and `bad_command` in commands.
     pub fn check_bounds(&self) -> Result<(), String> {
-        check_text("id", self.id, TEXT_BYTES_MAX)?;
-        check_text("source", self.source, SOURCE_BYTES_MAX)?;
-        check_text("type", self.kind, usize::MAX)?;
+        let plain = self.plain;
+        check_text("id", self.id, TEXT_BYTES_MAX, plain)?;
+        check_text("source", self.source, SOURCE_BYTES_MAX, plain)?;
+        check_text("type", self.kind, usize::MAX, plain)?;
         if self.base64 {
             return Err("data_base64: expected data as JSON, found bytes".to_owned());
         }
@@ -117,48 +125,44 @@ impl<'a> Attributes<'a> {
         reader.enter_object()?;
         let mut first = true;
         while let Some(name) = reader.name(&mut first)? {
-            let (bit, slot) = match name {
-                "specversion" => (1, &mut self.specversion),
-                "id" => (2, &mut self.id),
-                "source" => (4, &mut self.source),
-                "type" => (8, &mut self.kind),
-                "subject" => (16, &mut self.subject),
-                "time" => (32, &mut self.time),
-                "datacontenttype" => (64, &mut self.content_type),
-                "data" => {
-                    not_seen(reader, &mut seen, 128)?;
-                    data(reader)?;
-                    continue;
+            match (name, Named::of(name)) {
+                (_, Some(named)) => {
+                    not_seen(reader, &mut seen, 1 << named as u16)?;
+                    *self.slot(named) = attribute(reader)?;
                 }
-                "data_base64" => {
-                    not_seen(reader, &mut seen, 256)?;
+                ("data", None) => {
+                    not_seen(reader, &mut seen, 1 << 8)?;
+                    data(reader)?;
+                }
+                ("data_base64", None) => {
+                    not_seen(reader, &mut seen, 1 << 9)?;
                     self.base64 = reader.kind()? != Kind::Null;
                     reader.skip()?;
-                    continue;
                 }
-                other => {
+                (other, None) => {
                     ignored.push(other);
                     reader.skip()?;
-                    continue;
                 }
-            };
-            not_seen(reader, &mut seen, bit)?;
-            *slot = match reader.kind()? {
-                Kind::Text => Attribute::Text(reader.string()?),
-                Kind::Null => {
-                    reader.null()?;
-                    Attribute::Absent
-                }
-                other => {
-                    reader.skip()?;
-                    Attribute::Other(other.name())
-                }
-            };
+            }
         }
         reader.no_repeated(&mut ignored)
     }
 
-    fn envelope(self, key: Option<&'a [u8]>) -> Result<Envelope<'a>, Refusal> {
+    #[inline]
+    pub fn slot(&mut self, named: Named) -> &mut Attribute<'a> {
+        match named {
+            Named::Specversion => &mut self.specversion,
+            Named::Id => &mut self.id,
+            Named::Source => &mut self.source,
+            Named::Kind => &mut self.kind,
+            Named::Subject => &mut self.subject,
+            Named::Time => &mut self.time,
+            Named::ContentType => &mut self.content_type,
+        }
+    }
+
+    /// `plain`: none of the texts has a control character.
+    pub fn envelope(self, key: Option<&'a [u8]>, plain: bool) -> Result<Envelope<'a>, Refusal> {
         let not_cloudevent = |message| Refusal { reason: Reason::NotCloudevent, message };
         match self.specversion {
             Attribute::Text("1.0") => {}
@@ -177,9 +181,40 @@ impl<'a> Attributes<'a> {
         let kind = self.kind.required("type").map_err(not_cloudevent)?;
         let subject = self.subject.optional("subject").map_err(not_cloudevent)?;
         let time = self.time.optional("time").map_err(not_cloudevent)?;
-        let account = account(subject, key).map_err(|message| Refusal { reason: Reason::BadKey, message })?;
-        Ok(Envelope { id, source, kind, account, time, content_type: self.content_type, base64: self.base64 })
+        let account = account(subject, key, plain).map_err(|message| Refusal { reason: Reason::BadKey, message })?;
+        let (content_type, base64) = (self.content_type, self.base64);
+        Ok(Envelope { id, source, kind, account, time, content_type, base64, plain })
     }
+}
+
+impl Named {
+    pub fn of(name: &str) -> Option<Named> {
+        Some(match name {
+            "specversion" => Named::Specversion,
+            "id" => Named::Id,
+            "source" => Named::Source,
+            "type" => Named::Kind,
+            "subject" => Named::Subject,
+            "time" => Named::Time,
+            "datacontenttype" => Named::ContentType,
+            _ => return None,
+        })
+    }
+}
+
+/// The value of an attribute.
+pub(super) fn attribute<'a>(reader: &mut Reader<'a>) -> Result<Attribute<'a>, Invalid> {
+    Ok(match reader.kind()? {
+        Kind::Text => Attribute::Text(reader.string()?),
+        Kind::Null => {
+            reader.null()?;
+            Attribute::Absent
+        }
+        other => {
+            reader.skip()?;
+            Attribute::Other(other.name())
+        }
+    })
 }
 
 impl<'a> Attribute<'a> {
@@ -233,7 +268,7 @@ fn of_headers<'a>(raw: &Raw<'a>) -> Attributes<'a> {
 }
 
 /// Who the record is of: its subject, else the Kafka key; both must agree.
-fn account<'a>(subject: Option<&'a str>, key: Option<&'a [u8]>) -> Result<&'a str, String> {
+fn account<'a>(subject: Option<&'a str>, key: Option<&'a [u8]>, plain: bool) -> Result<&'a str, String> {
     let account = match (subject, key) {
         (Some(subject), Some(key)) if subject.as_bytes() != key => {
             let key = String::from_utf8_lossy(key);
@@ -244,16 +279,17 @@ fn account<'a>(subject: Option<&'a str>, key: Option<&'a [u8]>) -> Result<&'a st
             .map_err(|_| "expected the Kafka key, an account, in UTF-8, found other bytes".to_owned())?,
         (None, None) => return Err("expected an account as subject or Kafka key, found neither".to_owned()),
     };
-    check_text("account", account, TEXT_BYTES_MAX)?;
+    check_text("account", account, TEXT_BYTES_MAX, plain && subject.is_some())?;
     Ok(account)
 }
 
-/// 1 to `bytes_max` bytes without control characters.
-pub(super) fn check_text(name: &str, text: &str, bytes_max: usize) -> Result<(), String> {
+/// 1 to `bytes_max` bytes without control characters, which `plain` says are not there.
+#[inline]
+pub(super) fn check_text(name: &str, text: &str, bytes_max: usize, plain: bool) -> Result<(), String> {
     if text.is_empty() || text.len() > bytes_max {
         return Err(format!("{name}: expected 1 to {bytes_max} bytes, found {}", text.len()));
     }
-    if has_control(text) {
+    if !plain && has_control(text) {
         return Err(format!("{name}: expected no control characters, found {}", quote(text)));
     }
     Ok(())
@@ -276,10 +312,32 @@ fn whole<'a>(
     reader.end()
 }
 
+/// The text of a record that is one JSON value; `None`: it is in the binary form.
+pub(super) fn structured_text<'a>(raw: &Raw<'a>, record_bytes_max: usize) -> Result<Option<&'a str>, Refusal> {
+    let value = sized(raw, record_bytes_max)?;
+    if is_binary(raw) { Ok(None) } else { text_of(value).map(Some) }
+}
+
+fn sized<'a>(raw: &Raw<'a>, record_bytes_max: usize) -> Result<&'a [u8], Refusal> {
+    let value = raw.value.unwrap_or_default();
+    if value.len() > record_bytes_max {
+        let message = format!("expected a value of at most {record_bytes_max} bytes, found {}", value.len());
+        return Err(Refusal { reason: Reason::TooLarge, message });
+    }
+    Ok(value)
+}
+
+fn is_binary(raw: &Raw<'_>) -> bool {
+    let content_type = || raw.header("content-type").flatten();
+    raw.header("ce_specversion").is_some()
+        && !content_type().is_some_and(|found| begins_like(found, "application/cloudevents"))
+}
+
+#[inline]
 fn text_of(value: &[u8]) -> Result<&str, Refusal> {
-    std::str::from_utf8(value).map_err(|error| {
-        let fault = Fault { at: error.valid_up_to(), expected: "UTF-8" };
-        bad_json(value, fault)
+    simdutf8::basic::from_utf8(value).map_err(|_| {
+        let at = std::str::from_utf8(value).err().map_or(0, |error| error.valid_up_to());
+        bad_json(value, Fault { at, expected: "UTF-8" })
     })
 }
 

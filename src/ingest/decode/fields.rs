@@ -16,9 +16,10 @@ use crate::engine::{Amount, Catalog};
 const ELEMENTS_MAX: usize = 64;
 
 /// What was read so far. Faults are kept, the first of each kind, until the whole record is known to be JSON.
-pub(super) struct Fields<'a, 'c> {
-    catalog: &'c Catalog,
+pub(super) struct Fields<'a> {
     arena: &'a Bump,
+    /// No text has a control character.
+    plain: bool,
     user: Option<&'a str>,
     failed: bool,
     billing: Billing,
@@ -34,7 +35,7 @@ pub(super) struct Fields<'a, 'c> {
 
 /// The names met: those that are known by a bit each, all others as they are.
 struct Seen<'a> {
-    known: u8,
+    known: u64,
     quantities: u64,
     dimensions: u64,
     others: BumpVec<'a, &'a str>,
@@ -51,7 +52,7 @@ pub(super) struct Data<'a> {
 }
 
 #[derive(Clone, Copy)]
-enum Known {
+pub(super) enum Known {
     User,
     Status,
     Billing,
@@ -59,8 +60,24 @@ enum Known {
     Phase,
 }
 
+/// What a field's name says.
+#[derive(Clone, Copy)]
+pub(super) enum Meaning {
+    Known(Known),
+    /// A name of the catalog's, or one that it does not use.
+    Catalog(Option<Role>),
+}
+
+/// What a field of this name is.
+pub(super) fn meaning(catalog: &Catalog, name: &str) -> Meaning {
+    match Known::of(name) {
+        Some(known) => Meaning::Known(known),
+        None => Meaning::Catalog(catalog.roles.get(name).copied()),
+    }
+}
+
 /// A field's value as far as fields may have one.
-enum Value<'a> {
+pub(super) enum Value<'a> {
     /// null or an empty array.
     Absent,
     Text(&'a str),
@@ -71,13 +88,14 @@ enum Value<'a> {
     Other(String),
 }
 
-impl<'a, 'c> Fields<'a, 'c> {
-    pub fn new(catalog: &'c Catalog, arena: &'a Bump) -> Fields<'a, 'c> {
+impl<'a> Fields<'a> {
+    /// `plain`: no text of the record has a control character.
+    pub fn new(arena: &'a Bump, plain: bool) -> Fields<'a> {
         let mut quantities = BumpVec::with_capacity_in(12, arena);
         quantities.push((REQUESTS, Amount::whole(1)));
         Fields {
-            catalog,
             arena,
+            plain,
             user: None,
             failed: false,
             billing: Billing::Plan,
@@ -93,7 +111,7 @@ impl<'a, 'c> Fields<'a, 'c> {
     }
 
     /// Reads the value of `data`, whatever it is.
-    pub fn read(&mut self, reader: &mut Reader<'a>) -> Result<(), Invalid> {
+    pub fn read(&mut self, catalog: &Catalog, reader: &mut Reader<'a>) -> Result<(), Invalid> {
         match reader.kind()? {
             Kind::Object => {}
             Kind::Null => return reader.null(),
@@ -105,42 +123,43 @@ impl<'a, 'c> Fields<'a, 'c> {
         reader.enter_object()?;
         let mut first = true;
         while let Some(name) = reader.name(&mut first)? {
-            self.field(name, reader)?;
+            let meaning = meaning(catalog, name);
+            if self.seen.repeats(meaning, name) {
+                return reader.refuse("no repeated name in an object");
+            }
+            let value = value(reader, self.arena)?;
+            self.take(meaning, name, value);
         }
         reader.no_repeated(&mut self.seen.others)
     }
 
+    /// Takes up a field.
     #[inline]
-    fn field(&mut self, name: &'a str, reader: &mut Reader<'a>) -> Result<(), Invalid> {
-        let known = match name {
-            "user" => Known::User,
-            "status" => Known::Status,
-            "billing" => Known::Billing,
-            "session" => Known::Session,
-            "phase" => Known::Phase,
-            _ => return self.catalog_field(name, reader),
-        };
-        if self.seen.known & (1 << known as u8) != 0 {
-            return reader.refuse("no repeated name in an object");
-        }
-        self.seen.known |= 1 << known as u8;
-        match value(reader, self.arena)? {
-            Value::Absent => {}
-            Value::Text(text) => {
+    pub fn take(&mut self, meaning: Meaning, name: &str, value: Value<'a>) {
+        match (meaning, value) {
+            (_, Value::Absent) => {}
+            (Meaning::Known(known), Value::Text(text)) => {
                 if let Err(message) = self.set_known(known, name, text) {
                     self.bad_field(message);
                 }
             }
-            other => self.bad_field(format!("{name}: expected a string, found {}", other.name())),
+            (Meaning::Known(_), other) => {
+                self.bad_field(format!("{name}: expected a string, found {}", other.name()));
+            }
+            (Meaning::Catalog(_), _) if name.is_empty() || name.len() > TEXT_BYTES_MAX => {
+                self.bad_field(format!("a field's name: expected 1 to {TEXT_BYTES_MAX} bytes, found {}", name.len()));
+            }
+            (Meaning::Catalog(Some(Role::Quantity(id))), value) => self.quantity(id, name, value),
+            (Meaning::Catalog(Some(Role::Dimension(id))), value) => self.dimension(Some(id), name, value),
+            (Meaning::Catalog(None), value) => self.dimension(None, name, value),
         }
-        Ok(())
     }
 
     fn set_known(&mut self, known: Known, name: &str, text: &'a str) -> Result<(), String> {
         let unknown = |expected: &str| Err(format!("{name}: expected {expected}, found {}", quote(text)));
         match known {
             Known::User => {
-                check_text(name, text, TEXT_BYTES_MAX)?;
+                check_text(name, text, TEXT_BYTES_MAX, self.plain)?;
                 self.user = Some(text);
             }
             Known::Session => {
@@ -162,30 +181,6 @@ impl<'a, 'c> Fields<'a, 'c> {
                 "end" => self.phase = Some(Phase::End),
                 _ => return unknown("start or end"),
             },
-        }
-        Ok(())
-    }
-
-    /// A field that means what the catalog makes of it, if anything.
-    #[inline]
-    fn catalog_field(&mut self, name: &'a str, reader: &mut Reader<'a>) -> Result<(), Invalid> {
-        let role = self.catalog.roles.get(name).copied();
-        if self.seen.repeats(role, name) {
-            return reader.refuse("no repeated name in an object");
-        }
-        let value = value(reader, self.arena)?;
-        if let Value::Absent = value {
-            return Ok(());
-        }
-        if name.is_empty() || name.len() > TEXT_BYTES_MAX {
-            let message = format!("a field's name: expected 1 to {TEXT_BYTES_MAX} bytes, found {}", name.len());
-            self.bad_field(message);
-            return Ok(());
-        }
-        match role {
-            Some(Role::Quantity(id)) => self.quantity(id, name, value),
-            Some(Role::Dimension(id)) => self.dimension(Some(id), name, value),
-            None => self.dimension(None, name, value),
         }
         Ok(())
     }
@@ -281,14 +276,28 @@ impl<'a, 'c> Fields<'a, 'c> {
     }
 }
 
+impl Known {
+    fn of(name: &str) -> Option<Known> {
+        Some(match name {
+            "user" => Known::User,
+            "status" => Known::Status,
+            "billing" => Known::Billing,
+            "session" => Known::Session,
+            "phase" => Known::Phase,
+            _ => return None,
+        })
+    }
+}
+
 impl<'a> Seen<'a> {
-    /// Whether a name the catalog has this role for was met before. Names without a bit are looked at in the end.
+    /// Whether a name of this meaning was met before. Names without a bit are looked at in the end.
     #[inline]
-    fn repeats(&mut self, role: Option<Role>, name: &'a str) -> bool {
-        let (bits, id) = match role {
-            Some(Role::Quantity(id)) => (&mut self.quantities, id),
-            Some(Role::Dimension(id)) => (&mut self.dimensions, id),
-            None => (&mut self.quantities, u16::MAX),
+    fn repeats(&mut self, meaning: Meaning, name: &'a str) -> bool {
+        let (bits, id) = match meaning {
+            Meaning::Known(known) => (&mut self.known, known as u16),
+            Meaning::Catalog(Some(Role::Quantity(id))) => (&mut self.quantities, id),
+            Meaning::Catalog(Some(Role::Dimension(id))) => (&mut self.dimensions, id),
+            Meaning::Catalog(None) => (&mut self.quantities, u16::MAX),
         };
         if id >= 64 {
             self.others.push(name);
@@ -314,7 +323,7 @@ impl Value<'_> {
 }
 
 #[inline]
-fn value<'a>(reader: &mut Reader<'a>, arena: &'a Bump) -> Result<Value<'a>, Invalid> {
+pub(super) fn value<'a>(reader: &mut Reader<'a>, arena: &'a Bump) -> Result<Value<'a>, Invalid> {
     Ok(match reader.kind()? {
         Kind::Text => Value::Text(reader.string()?),
         Kind::Number => Value::Number(reader.number()?),

@@ -1,0 +1,213 @@
+//! The form that a producer's records share: the names in their order, and all bytes between the values.
+//!
+//! Producers write one record like the other, so that the form of the last one is tried first: what stands before each
+//! value is compared as a whole, and only the values are read. It is learnt from a record that was read the long way, whose
+//! names were found to be distinct; a record that differs in a single byte between its values is read the long way too. Both
+//! ways give the same.
+
+use bumpalo::Bump;
+
+use super::super::json::{Invalid, Kind, Reader, plain_end};
+use super::envelope::{Attribute, Attributes, Named, attribute};
+use super::fields::{Fields, Meaning, value};
+use super::{Catalog, fields};
+
+/// Forms kept, the last one used first.
+const FORMS_MAX: usize = 8;
+/// Of these records one is learnt from, while none of the forms kept fits.
+const LEARN_EACH: u32 = 16;
+/// Larger forms are not kept.
+const FORM_BYTES_MAX: usize = 4_096;
+const STEPS_MAX: usize = 64;
+
+/// The forms met lately.
+#[derive(Default)]
+pub(super) struct Forms {
+    kept: Vec<Form>,
+    /// Records read the long way since a form was learnt.
+    unlike: u32,
+}
+
+struct Form {
+    /// Of the catalog that gave the fields their meaning.
+    catalog: [u8; 16],
+    steps: Vec<Step>,
+    /// After the last value.
+    rest: Box<[u8]>,
+}
+
+/// A value, and what stands before it.
+struct Step {
+    before: Box<[u8]>,
+    name: Box<str>,
+    of: Of,
+}
+
+#[derive(Clone, Copy)]
+enum Of {
+    /// An attribute of the event.
+    Event(Named),
+    /// An attribute that nothing is made of.
+    Ignored,
+    Data(Meaning),
+}
+
+impl Forms {
+    /// Reads a record by one of the forms, if one fits; else what was begun is of no use.
+    #[inline]
+    pub fn read<'a>(
+        &mut self,
+        text: &'a str,
+        catalog: &Catalog,
+        plain: bool,
+        arena: &'a Bump,
+    ) -> Option<(Attributes<'a>, Fields<'a>)> {
+        for place in 0..self.kept.len() {
+            let form = &self.kept[place];
+            if form.catalog != catalog.hash {
+                continue;
+            }
+            if let Some(read) = form.read(text, plain, arena) {
+                if place > 0 {
+                    self.kept.swap(place, place - 1);
+                }
+                return Some(read);
+            }
+        }
+        None
+    }
+
+    /// Takes up the form of a record that was read the long way and is valid.
+    #[cold]
+    pub fn learn(&mut self, text: &str, catalog: &Catalog, arena: &Bump) {
+        self.unlike += 1;
+        if self.kept.len() == FORMS_MAX && self.unlike < LEARN_EACH {
+            return;
+        }
+        if let Ok(Some(form)) = Form::of(text, catalog, arena) {
+            self.unlike = 0;
+            self.kept.retain(|kept| kept.catalog == form.catalog);
+            self.kept.truncate(FORMS_MAX - 1);
+            self.kept.insert(0, form);
+        }
+    }
+}
+
+impl Form {
+    /// The form of a record, if it is an object whose data is one.
+    fn of(text: &str, catalog: &Catalog, arena: &Bump) -> Result<Option<Form>, Invalid> {
+        let mut reader = Reader::new(text, arena);
+        let mut steps = Vec::new();
+        let mut last = 0;
+        let mut push = |reader: &mut Reader<'_>, name: &str, of: Of| {
+            reader.kind()?;
+            steps.push(Step { before: text.as_bytes()[last..reader.at()].into(), name: name.into(), of });
+            reader.skip()?;
+            last = reader.at();
+            Ok(())
+        };
+        reader.enter_object()?;
+        let mut first = true;
+        while let Some(name) = reader.name(&mut first)? {
+            match name {
+                "data" if reader.kind()? == Kind::Object => {
+                    reader.enter_object()?;
+                    let mut first = true;
+                    while let Some(name) = reader.name(&mut first)? {
+                        push(&mut reader, name, Of::Data(fields::meaning(catalog, name)))?;
+                    }
+                }
+                "data" | "data_base64" => return Ok(None),
+                _ => push(&mut reader, name, Named::of(name).map_or(Of::Ignored, Of::Event))?,
+            }
+        }
+        let rest: Box<[u8]> = text.as_bytes()[last..].into();
+        let bytes = steps.iter().map(|step: &Step| step.before.len()).sum::<usize>() + rest.len();
+        let small = bytes <= FORM_BYTES_MAX && steps.len() <= STEPS_MAX;
+        Ok(small.then_some(Form { catalog: catalog.hash, steps, rest }))
+    }
+
+    fn read<'a>(&self, text: &'a str, plain: bool, arena: &'a Bump) -> Option<(Attributes<'a>, Fields<'a>)> {
+        let bytes = text.as_bytes();
+        let mut attributes = Attributes::default();
+        let mut fields = Fields::new(arena, plain);
+        let mut at = 0;
+        for step in &self.steps {
+            if !begins(bytes.get(at..)?, &step.before) {
+                return None;
+            }
+            at += step.before.len();
+            match step.of {
+                Of::Event(named) => *attributes.slot(named) = event_value(text, &mut at, arena)?,
+                Of::Ignored => {
+                    event_value(text, &mut at, arena)?;
+                }
+                Of::Data(meaning) => {
+                    let value = data_value(text, &mut at, arena)?;
+                    fields.take(meaning, &step.name, value);
+                }
+            }
+        }
+        (bytes[at..] == *self.rest).then_some((attributes, fields))
+    }
+}
+
+/// Whether no text of a record can have a control character: it has neither DEL, nor escapes, nor anything but ASCII.
+pub(super) fn is_plain(bytes: &[u8]) -> bool {
+    let (highest, escapes) = bytes
+        .iter()
+        .fold((0, false), |(highest, escapes), byte| (byte.max(&highest).to_owned(), escapes | (*byte == b'\\')));
+    highest < 0x7F && !escapes
+}
+
+#[inline]
+fn begins(bytes: &[u8], expected: &[u8]) -> bool {
+    bytes.get(..expected.len()).is_some_and(|head| head == expected)
+}
+
+#[inline]
+fn event_value<'a>(text: &'a str, at: &mut usize, arena: &'a Bump) -> Option<Attribute<'a>> {
+    if let Some(plain) = plain_text(text, at) {
+        return Some(Attribute::Text(plain));
+    }
+    general(text, at, 1, arena, attribute)
+}
+
+#[inline]
+fn data_value<'a>(text: &'a str, at: &mut usize, arena: &'a Bump) -> Option<fields::Value<'a>> {
+    if let Some(plain) = plain_text(text, at) {
+        return Some(fields::Value::Text(plain));
+    }
+    general(text, at, 2, arena, |reader| value(reader, arena))
+}
+
+/// A string without escapes.
+#[inline]
+fn plain_text<'a>(text: &'a str, at: &mut usize) -> Option<&'a str> {
+    let bytes = text.as_bytes();
+    if bytes.get(*at) != Some(&b'"') {
+        return None;
+    }
+    let start = *at + 1;
+    let end = plain_end(bytes, start);
+    if bytes.get(end) != Some(&b'"') {
+        return None;
+    }
+    *at = end + 1;
+    Some(&text[start..end])
+}
+
+/// Any value at `at`, inside `depth` objects.
+#[inline]
+fn general<'a, T>(
+    text: &'a str,
+    at: &mut usize,
+    depth: u32,
+    arena: &'a Bump,
+    read: impl FnOnce(&mut Reader<'a>) -> Result<T, Invalid>,
+) -> Option<T> {
+    let mut reader = Reader::within(text, *at, depth, arena);
+    let found = read(&mut reader).ok()?;
+    *at = reader.at();
+    Some(found)
+}
