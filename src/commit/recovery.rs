@@ -12,7 +12,6 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use hashbrown::HashMap;
 
 use super::committer::{Journaled, Places};
 use super::configuration::{FoldConfiguration, first_16};
@@ -21,12 +20,12 @@ use super::kafka::Log;
 use super::marks::Marks;
 use super::reader::Stretch;
 use super::replay::{self, Tail};
-use super::state_copy::{self, StateCopy, Stored};
+use super::state_copy::{self, StateCopy};
 use super::stop::Stop;
 use crate::config::daemon::Topics;
 use crate::engine::{self, Ms};
 use crate::ingest::raw::Input;
-use crate::shard::{IdentityKey, Partition};
+use crate::shard::{Budget, IdentityKey, Loading, Partition};
 use crate::store::{Complete, Store};
 use crate::telemetry::Metrics;
 
@@ -36,6 +35,8 @@ pub struct Recovery<L> {
     pub topics: Topics,
     pub store: Arc<dyn Store>,
     pub metrics: Arc<Metrics>,
+    /// Memory for the accounts of all partitions.
+    pub budget: Arc<Budget>,
     /// What the journal must belong to; `start` and `identity_key` are of each partition.
     pub place: Place,
     /// The one in force; a reload replaces it.
@@ -133,6 +134,7 @@ impl<L: Log> Recovery<L> {
         let genesis = self.genesis(start, identity_key);
         let configuration = self.configuration.load_full();
         let mut fold = replay::partition(&configuration, partition, identity_key)?;
+        fold.use_budget(self.budget.share());
         fold.begin_batch(1);
         Ok(Recovered {
             fold,
@@ -285,13 +287,7 @@ impl<L: Log> Recovery<L> {
     }
 
     /// Folds the journaled batches from the horizon on, then takes up the identities.
-    fn fold(
-        &self,
-        partition: i32,
-        tail: &Tail,
-        accounts: HashMap<Box<str>, Stored>,
-        state_end: i64,
-    ) -> Result<Recovered, Stop> {
+    fn fold(&self, partition: i32, tail: &Tail, accounts: Loading, state_end: i64) -> Result<Recovered, Stop> {
         let last = tail.last();
         let stale = |record: &JournalRecord| {
             record.sequence >= last.horizon && !record.runs.is_empty() && record.engine_revision != engine::REVISION
@@ -307,9 +303,11 @@ impl<L: Log> Recovery<L> {
             )));
         }
         let mut fold = replay::load(partition, accounts, tail)?;
+        fold.use_budget(self.budget.share());
         replay::fold(self, partition, &mut fold, tail)?;
         fold.resume(last.end.clock, last.end.cursor, last.oldest);
         replay::identities(&mut fold, tail);
+        fold.end_replay();
         fold.begin_batch(last.sequence + 1);
         let configuration = self.configuration.load_full();
         let configured = tail.configurations.contains_key(&configuration.hash());

@@ -14,15 +14,13 @@ use super::journal::{Genesis, JournalRecord, Position, Run};
 use super::kafka::Log;
 use super::reader::Stretch;
 use super::recovery::Recovery;
-use super::state_copy::Stored;
 use super::stop::Stop;
 use crate::config;
 use crate::engine::{Catalog, Catalogs, Ms, Notice};
 use crate::ingest::partition::Partitioner;
 use crate::ingest::raw::{Input, RawBatch};
 use crate::shard::accounts::hash_account;
-use crate::shard::{Gate, IdentityKey, Partition, Rules, Sink};
-use crate::store::encoding;
+use crate::shard::{Gate, IdentityKey, Loading, Partition, Rules, Sink};
 use crate::wire::notice::{CauseInput, Envelope, write_notice};
 
 /// Inputs read at once while batches are folded again.
@@ -95,7 +93,7 @@ impl Tail {
 }
 
 /// The partition as its accounts were stored, standing before the horizon.
-pub fn load(number: i32, accounts: HashMap<Box<str>, Stored>, tail: &Tail) -> Result<Partition, Stop> {
+pub fn load(number: i32, accounts: Loading, tail: &Tail) -> Result<Partition, Stop> {
     let (position, batches) = tail.batches();
     let last = tail.last();
     let first = batches.first().map_or(last, |(_, record)| record);
@@ -105,20 +103,14 @@ pub fn load(number: i32, accounts: HashMap<Box<str>, Stored>, tail: &Tail) -> Re
         catalogs.add(catalog(configuration)?);
     }
     let mut fold = Partition::new(catalogs, rules(current, number)?, tail.genesis.identity_key);
-    for (id, stored) in accounts {
-        if stored.as_of > last.sequence {
-            return Err(Stop::data(format!(
-                "expected the state of account {id:?} in partition {number} to be as of batch {} or before, found {}: \
-                 the journal lost its end, or another process writes to the state topic",
-                last.sequence, stored.as_of
-            )));
-        }
-        let parts: Vec<_> = stored.parts.iter().map(|(key, bytes)| (*key, bytes.as_slice())).collect();
-        let account = encoding::decode(&parts, fold.catalogs()).map_err(|error| {
-            Stop::data(format!("the stored state of account {id:?} in partition {number} cannot be read: {error}"))
-        })?;
-        fold.load(&id, account, stored.as_of, &parts);
+    if let Some((as_of, id)) = accounts.newest().filter(|(as_of, _)| *as_of > last.sequence) {
+        return Err(Stop::data(format!(
+            "expected the state of account {id:?} in partition {number} to be as of batch {} or before, found {as_of}: \
+             the journal lost its end, or another process writes to the state topic",
+            last.sequence
+        )));
     }
+    fold.load(accounts).map_err(|error| Stop::data(format!("partition {number}: {error}")))?;
     // Which records were old enough to refuse, the accepted lists say.
     fold.resume(position.clock, position.cursor, Ms::MIN);
     Ok(fold)

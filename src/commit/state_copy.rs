@@ -11,25 +11,18 @@ use super::kafka::Log;
 use super::reader::Stretch;
 use super::recovery::Recovery;
 use super::stop::Stop;
+use crate::shard::Loading;
+use crate::store::Complete;
 use crate::store::record::{self, RecordError, StateRecord};
-use crate::store::{Complete, PartKey};
 
 /// Records written to the store at once while it is completed.
 const CHUNK: usize = 20_000;
 
 #[derive(Default)]
 pub struct StateCopy {
-    pub accounts: HashMap<Box<str>, Stored>,
+    pub accounts: Loading,
     pub configurations: HashMap<[u8; 16], FoldConfiguration>,
     pub genesis: Option<Genesis>,
-}
-
-/// An account's parts, the newest of each.
-#[derive(Default)]
-pub struct Stored {
-    /// Of the head, which is written whenever anything is.
-    pub as_of: u64,
-    pub parts: Vec<(PartKey, Vec<u8>)>,
 }
 
 /// Reads the partition's state up to `high`, the state topic's high watermark.
@@ -65,24 +58,27 @@ pub fn read<L: Log>(recovery: &Recovery<L>, partition: i32, high: i64) -> Result
 
 /// What the local store holds, and the state topic's offset from which to go on; `None`: nothing that can be used.
 fn from_store<L: Log>(recovery: &Recovery<L>, partition: i32, high: i64) -> Option<(StateCopy, i64)> {
-    let stored = match recovery.store.load(partition) {
-        Ok(stored) => stored,
+    let mut copy = StateCopy::default();
+    let mut damage = None;
+    let found = recovery.store.load(partition, &mut |key, value| {
+        if let Err(error) = copy.take(key, value) {
+            damage.get_or_insert(error);
+        }
+    });
+    let complete = match found {
+        Ok(complete) => complete?,
         Err(error) => {
             note_failure(recovery, partition, &error.to_string());
             return None;
         }
     };
-    let complete = stored.complete?;
+    if let Some(error) = damage {
+        note_failure(recovery, partition, &error.to_string());
+        return None;
+    }
     if complete.state_topic != recovery.complete(0).state_topic || complete.state_offset > high {
         tracing::warn!(partition, ?complete, high, "the store belongs to another state topic; rebuilding it");
         return None;
-    }
-    let mut copy = StateCopy::default();
-    for (key, value) in &stored.records {
-        if let Err(error) = copy.take(key, value) {
-            note_failure(recovery, partition, &error.to_string());
-            return None;
-        }
     }
     Some((copy, complete.state_offset))
 }
@@ -104,14 +100,7 @@ impl StateCopy {
     fn take(&mut self, key: &[u8], value: &[u8]) -> Result<(), RecordError> {
         match record::read(key, value)? {
             StateRecord::Part { account, key, as_of, bytes } => {
-                let stored = self.accounts.entry(account.into()).or_default();
-                if key == PartKey::HEAD {
-                    stored.as_of = as_of;
-                }
-                match stored.parts.iter_mut().find(|(known, _)| *known == key) {
-                    Some((_, known)) => *known = bytes.to_vec(),
-                    None => stored.parts.push((key, bytes.to_vec())),
-                }
+                self.accounts.take(account, key, as_of, bytes);
             }
             StateRecord::Configuration { hash, bytes } => {
                 let configuration = FoldConfiguration::decode(bytes).ok_or(RecordError::Content)?;

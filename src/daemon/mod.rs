@@ -54,6 +54,7 @@ use crate::ingest::consumer::{Backlog, Context, Fetched, InputConsumer, Orders, 
 use crate::ingest::raw::Input;
 use crate::query::http::{self, Server};
 use crate::query::{Backend, NoticeLine};
+use crate::shard::Budget;
 use crate::store::memory::MemoryStore;
 use crate::store::sled::SledStore;
 use crate::store::{Store, StoreError};
@@ -127,7 +128,9 @@ pub fn start(config: Config, options: Options) -> Result<Daemon, Stop> {
         instance = config.kafka.instance,
         "starting"
     );
-    Parts { config, metrics, store, found, configuration, options }.start()
+    // What is left for sled's cache, identities and queues.
+    let budget = Budget::new(usize::try_from(config.store.memory_bytes / 4 * 3).unwrap_or(usize::MAX));
+    Parts { config, metrics, store, found, configuration, budget, options }.start()
 }
 
 struct Parts {
@@ -136,6 +139,7 @@ struct Parts {
     store: Arc<dyn Store>,
     found: Found,
     configuration: Arc<FoldConfiguration>,
+    budget: Arc<Budget>,
     options: Options,
 }
 
@@ -374,6 +378,7 @@ impl Parts {
             topics: self.config.kafka.topics.clone(),
             store: Arc::clone(&self.store),
             metrics: Arc::clone(&self.metrics),
+            budget: Arc::clone(&self.budget),
             place: self.found.place.clone(),
             configuration: Arc::clone(configuration),
             mock: self.options.mock,

@@ -170,13 +170,12 @@ impl Run {
 
     /// An account as it is at the clock, if it exists.
     pub fn account(&self, id: &str) -> Option<View> {
-        view(self.partition.catalogs(), id, self.partition.find(id)?, self.partition.clock())
+        view(self.partition.catalogs(), id, &*self.partition.find(id)?, self.partition.clock())
     }
 
     /// The ids of the accounts that exist, by bytes.
     pub fn account_ids(&self) -> Vec<&str> {
-        let held = self.partition.accounts().iter().filter(|held| held.account.exists());
-        let mut ids: Vec<&str> = held.map(|held| &*held.id).collect();
+        let mut ids: Vec<&str> = self.partition.accounts().ids().collect();
         ids.sort_unstable();
         ids
     }

@@ -1,11 +1,18 @@
-//! The accounts of one partition: a slab addressed by slot, found by id through one hash table.
+//! The accounts of one partition: found by id through a hash table, addressed by slot.
+//!
+//! An account is *warm* while it is folded: decoded, in a slab of its own. Once memory is short, one that was not used
+//! for a while grows *cold*: only its stored form is kept, byte for byte as it goes into the state topic, and the next
+//! touch decodes it again. A recovered account begins cold. Whether it is dirty has nothing to do with it: a cold one
+//! waits for its checkpoint as it is.
 
 use std::hash::Hasher;
 
 use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 
+use super::cells::{Cell, Cells};
 use crate::engine::{Account, Ms};
+use crate::store::PartKey;
 
 /// Place of an account in its partition's slab; stable while the partition is held.
 pub type Slot = u32;
@@ -13,25 +20,58 @@ pub type Slot = u32;
 /// No timer is armed.
 pub const NEVER: Ms = Ms::MAX;
 
+/// The table is cut by the hash's first bits, so that growth is a short pause.
+const PIECES: usize = 64;
+/// What a warm account takes besides what grows with its stored form, about.
+const WARM_BYTES: usize = 1_024;
+/// A decoded account takes so many times its stored form, about.
+const WARM_TIMES: usize = 4;
+/// A slot with its share of hash table and timers, about.
+const SLOT_BYTES: usize = 72;
+
+/// What is known of every account.
 pub struct Held {
-    pub id: Box<str>,
     /// Stable over restarts and versions: the timer cursor in the journal is made of it.
     pub hash: u64,
+    pub body: Body,
+    /// Changed since it was last written.
+    pub dirty: bool,
+    /// False for stubs.
+    pub exists: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Body {
+    Warm(u32),
+    Cold(Cell),
+}
+
+/// A decoded account.
+pub struct Warm {
+    pub id: Box<str>,
     pub account: Account,
     /// The due time under which the account stands in the partition's timers.
     pub armed: Ms,
-    /// The batch whose end the stored copy of this account shows; 0: never stored.
-    pub as_of: u64,
-    /// The batch that changed it first since it was stored; 0: clean.
-    pub dirty_since: u64,
     /// Hashes of the parts that were stored last, where the account has more than its head.
-    pub parts: Box<[(crate::store::PartKey, u64)]>,
+    pub parts: Box<[(PartKey, u64)]>,
+    pub slot: Slot,
+    /// Since the hand passed by.
+    pub used: bool,
+    /// Bytes that it counts for.
+    pub weight: u32,
 }
 
-#[derive(Default)]
 pub struct Accounts {
     slab: Vec<Held>,
-    by_hash: HashTable<Slot>,
+    by_hash: Vec<HashTable<Slot>>,
+    pub(super) warm: Vec<Option<Warm>>,
+    pub(super) free_warm: Vec<u32>,
+    pub(super) warm_bytes: usize,
+    pub(super) cells: Cells,
+    /// Where the search for accounts that were not used goes on.
+    pub(super) hand: usize,
+    /// During a replay, by slot: the batch whose end the stored copy of an account shows.
+    as_of: Vec<u64>,
 }
 
 /// Hash of an account's id: the order of timers due at one instant (docs/reference.md 6.1).
@@ -41,29 +81,99 @@ pub fn hash_account(id: &str) -> u64 {
     hasher.finish()
 }
 
+impl Default for Accounts {
+    fn default() -> Accounts {
+        Accounts {
+            slab: Vec::new(),
+            by_hash: (0..PIECES).map(|_| HashTable::new()).collect(),
+            warm: Vec::new(),
+            free_warm: Vec::new(),
+            warm_bytes: 0,
+            cells: Cells::default(),
+            hand: 0,
+            as_of: Vec::new(),
+        }
+    }
+}
+
 impl Accounts {
     pub fn find(&self, id: &str, hash: u64) -> Option<Slot> {
-        self.by_hash.find(hash, |slot| *self.slab[*slot as usize].id == *id).copied()
+        let same = |slot: &Slot| self.slab[*slot as usize].hash == hash && self.id(*slot) == id;
+        self.by_hash[piece(hash)].find(hash, same).copied()
     }
 
     /// The slot of an account with this hash, if there is one; see `Partition::fetch`.
     pub fn likely(&self, hash: u64) -> Slot {
-        self.by_hash.iter_hash(hash).next().copied().unwrap_or_default()
+        self.by_hash[piece(hash)].iter_hash(hash).next().copied().unwrap_or_default()
     }
 
-    /// Reads a word of the account with this hash, see `Partition::fetch`.
+    /// Reads a word of what is known of the account with this hash, see `Partition::fetch`.
     pub fn fetch(&self, hash: u64) -> u64 {
-        self.slab.get(self.likely(hash) as usize).map_or(0, |held| held.hash ^ held.as_of)
+        self.slab.get(self.likely(hash) as usize).map_or(0, |held| held.hash)
     }
 
-    /// Adds an account that `find` did not find.
+    /// Reads a word of the body of the account with this hash, see `Partition::fetch`.
+    pub fn fetch_body(&self, hash: u64) -> u64 {
+        match self.slab.get(self.likely(hash) as usize).map(|held| held.body) {
+            Some(Body::Warm(place)) => self.warm[place as usize].as_ref().map_or(0, |warm| warm.armed as u64),
+            Some(Body::Cold(cell)) => u64::from(self.cells.get(cell)[0]),
+            None => 0,
+        }
+    }
+
+    /// The account with this id where it is warm.
+    pub fn find_warm(&self, id: &str, hash: u64) -> Option<&Account> {
+        match self.get(self.find(id, hash)?).body {
+            Body::Warm(place) => self.warm[place as usize].as_ref().map(|warm| &warm.account),
+            Body::Cold(_) => None,
+        }
+    }
+
+    /// Adds an account that `find` did not find; it is warm.
     pub fn insert(&mut self, id: &str, hash: u64, account: Account) -> Slot {
-        let slot = Slot::try_from(self.slab.len()).expect("fewer than 2^32 accounts fit in memory");
-        let parts = Box::default();
-        self.slab.push(Held { id: id.into(), hash, account, armed: NEVER, as_of: 0, dirty_since: 0, parts });
-        let slab = &self.slab;
-        self.by_hash.insert_unique(hash, slot, |other| slab[*other as usize].hash);
+        let slot = self.push(hash, Body::Warm(0));
+        let exists = account.exists();
+        let place = self.warm_up(Warm {
+            id: id.into(),
+            account,
+            armed: NEVER,
+            parts: Box::default(),
+            slot,
+            used: true,
+            weight: weight(0),
+        });
+        let held = &mut self.slab[slot as usize];
+        (held.body, held.exists) = (Body::Warm(place), exists);
         slot
+    }
+
+    /// Adds an account that `find` did not find in its stored form, see [`super::cold`].
+    pub(super) fn insert_cold(&mut self, hash: u64, packed: &[u8]) -> Slot {
+        let cell = self.cells.put(packed);
+        self.push(hash, Body::Cold(cell))
+    }
+
+    fn push(&mut self, hash: u64, body: Body) -> Slot {
+        let slot = Slot::try_from(self.slab.len()).expect("fewer than 2^32 accounts fit in memory");
+        self.slab.push(Held { hash, body, dirty: false, exists: false });
+        let slab = &self.slab;
+        self.by_hash[piece(hash)].insert_unique(hash, slot, |other| slab[*other as usize].hash);
+        slot
+    }
+
+    /// Takes a decoded account in; its place.
+    pub(super) fn warm_up(&mut self, warm: Warm) -> u32 {
+        self.warm_bytes += warm.weight as usize;
+        match self.free_warm.pop() {
+            Some(place) => {
+                self.warm[place as usize] = Some(warm);
+                place
+            }
+            None => {
+                self.warm.push(Some(warm));
+                self.warm.len() as u32 - 1
+            }
+        }
     }
 
     pub fn get(&self, slot: Slot) -> &Held {
@@ -74,6 +184,21 @@ impl Accounts {
         &mut self.slab[slot as usize]
     }
 
+    /// What is known of an account that is warm, and the account.
+    pub fn warmed(&mut self, slot: Slot) -> (&mut Held, &mut Warm) {
+        let held = &mut self.slab[slot as usize];
+        let Body::Warm(place) = held.body else { unreachable!("an account that was just folded is warm") };
+        let warm = self.warm[place as usize].as_mut().expect("a warm account has its place in the slab");
+        (held, warm)
+    }
+
+    pub fn id(&self, slot: Slot) -> &str {
+        match self.slab[slot as usize].body {
+            Body::Warm(place) => self.warm[place as usize].as_ref().map_or("", |warm| &*warm.id),
+            Body::Cold(cell) => super::cold::id_of(self.cells.get(cell)),
+        }
+    }
+
     pub fn len(&self) -> usize {
         self.slab.len()
     }
@@ -82,11 +207,56 @@ impl Accounts {
         self.slab.is_empty()
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Held> {
-        self.slab.iter()
+    /// Accounts that are decoded.
+    pub fn warm_len(&self) -> usize {
+        self.warm.len() - self.free_warm.len()
     }
 
     pub fn slots(&self) -> std::ops::Range<Slot> {
         0..self.slab.len() as Slot
     }
+
+    /// The ids of accounts that exist; stubs are left out.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.slots().filter(|slot| self.get(*slot).exists).map(|slot| self.id(slot))
+    }
+
+    /// The batch whose end the stored copy of the account shows, as far as a replay needs it.
+    pub fn as_of(&self, slot: Slot) -> u64 {
+        self.as_of.get(slot as usize).copied().unwrap_or(0)
+    }
+
+    pub(super) fn set_as_of(&mut self, slot: Slot, batch: u64) {
+        if self.as_of.len() <= slot as usize {
+            self.as_of.resize(slot as usize + 1, 0);
+        }
+        self.as_of[slot as usize] = batch;
+    }
+
+    /// Notes how long the stored form of a warm account is now.
+    pub(super) fn weigh(&mut self, slot: Slot, parts: &[crate::store::encoding::Part]) {
+        let after = weight(parts.iter().map(|part| part.bytes.len()).sum());
+        let warm = self.warmed(slot).1;
+        let before = std::mem::replace(&mut warm.weight, after);
+        self.warm_bytes = self.warm_bytes + after as usize - before as usize;
+    }
+
+    /// The replay is over: what stored copies are as of is of no more use.
+    pub fn forget_as_of(&mut self) {
+        self.as_of = Vec::new();
+    }
+
+    /// Bytes that all accounts take, about.
+    pub fn bytes(&self) -> usize {
+        self.warm_bytes + self.cells.bytes() + self.slab.len() * SLOT_BYTES
+    }
+}
+
+/// What a decoded account counts for, by the length of its stored form (0: not known yet).
+pub(super) fn weight(stored: usize) -> u32 {
+    (WARM_BYTES + stored.max(256) * WARM_TIMES) as u32
+}
+
+fn piece(hash: u64) -> usize {
+    (hash >> 58) as usize % PIECES
 }

@@ -1,13 +1,19 @@
 //! A partition's accounts, timers and identities, and the fold over them.
 
 pub mod accounts;
+pub mod budget;
+mod cells;
 pub mod checkpoint;
+pub mod cold;
 pub mod identities;
+pub mod loading;
 pub mod partition;
 pub mod timers;
 
 pub use accounts::Slot;
+pub use budget::Budget;
 pub use checkpoint::StateWrites;
 pub use identities::{Identity, IdentityKey};
+pub use loading::{Loading, Unreadable};
 pub use partition::{Gate, Partition, Read, Rules, Sink};
 pub use timers::Cursor;

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use bumpalo::Bump;
 use hashbrown::HashSet;
 
-use super::accounts::{Accounts, Held, NEVER, Slot, hash_account};
+use super::accounts::{Accounts, NEVER, Slot, hash_account};
+use super::budget::Share;
+use super::cold::Found;
 use super::identities::{Identities, Identity, IdentityKey};
 use super::timers::{Cursor, Timers};
 use crate::engine::effects::Refusal;
@@ -74,9 +76,11 @@ pub struct Partition {
     fx: Effects,
     /// The batch being folded; accounts that change are dirty since it.
     pub(super) batch: u64,
-    /// In the order in which they became dirty.
-    pub(super) dirty: VecDeque<Slot>,
+    /// In the order in which they became dirty, each with the batch since which it is.
+    pub(super) dirty: VecDeque<(Slot, u64)>,
     accepted: Vec<(Identity, Ms)>,
+    /// What the accounts take of the memory that there is for them.
+    share: Option<Share>,
 }
 
 impl Partition {
@@ -96,6 +100,7 @@ impl Partition {
             batch: 1,
             dirty: VecDeque::new(),
             accepted: Vec::new(),
+            share: None,
         }
     }
 
@@ -134,10 +139,11 @@ impl Partition {
         for read in reads.clone() {
             sum ^= self.accounts.fetch(read.hash);
         }
+        for read in reads.clone() {
+            sum ^= self.accounts.fetch_body(read.hash);
+        }
         for read in reads {
-            if let Some(slot) = self.accounts.find(read.input.account, read.hash) {
-                sum ^= self.accounts.get(slot).account.fetch();
-            }
+            sum ^= self.accounts.find_warm(read.input.account, read.hash).map_or(0, Account::fetch);
         }
         std::hint::black_box(sum);
     }
@@ -167,14 +173,14 @@ impl Partition {
             Gate::Live => !self.identities.holds(identity, self.clock, late_ms),
             Gate::Replay { accepted, .. } => accepted.contains(&identity),
         };
-        if found.is_some_and(|slot| skips(gate, self.accounts.get(slot))) {
+        if found.is_some_and(|slot| skips(gate, self.accounts.as_of(slot))) {
             return if admitted { Outcome::Applied } else { Outcome::Duplicate };
         }
         let moment = Moment { clock: self.clock, oldest: self.oldest };
         self.fx.notices.clear();
         let mut fresh = None;
         let account = match found {
-            Some(slot) => &mut self.accounts.get_mut(slot).account,
+            Some(slot) => &mut self.accounts.warm(slot, &self.engine.catalogs).account,
             None => fresh.insert(Account::default()),
         };
         let outcome = if !admitted {
@@ -221,14 +227,14 @@ impl Partition {
         }
         let hash = hash_account(&input.account);
         let found = self.accounts.find(&input.account, hash);
-        if found.is_some_and(|slot| skips(gate, self.accounts.get(slot))) {
+        if found.is_some_and(|slot| skips(gate, self.accounts.as_of(slot))) {
             return Outcome::Applied;
         }
         let moment = Moment { clock: self.clock, oldest: self.oldest };
         self.fx.notices.clear();
         let mut fresh = None;
         let account = match found {
-            Some(slot) => &mut self.accounts.get_mut(slot).account,
+            Some(slot) => &mut self.accounts.warm(slot, &self.engine.catalogs).account,
             None => fresh.insert(Account::default()),
         };
         let outcome = self.engine.command(account, &input, moment, &mut self.fx);
@@ -285,17 +291,18 @@ impl Partition {
     }
 
     fn fire(&mut self, due: Ms, slot: Slot, gate: &Gate, sink: &mut impl Sink) {
-        let held = self.accounts.get_mut(slot);
-        self.cursor = self.cursor.max(Cursor { due, hash: held.hash });
-        assert!(!skips(gate, held), "a timer of account {} is due before the state it was loaded with", held.id);
+        let (hash, as_of) = (self.accounts.get(slot).hash, self.accounts.as_of(slot));
+        self.cursor = self.cursor.max(Cursor { due, hash });
+        let warm = self.accounts.warm(slot, &self.engine.catalogs);
+        assert!(!skips(gate, as_of), "a timer of account {} is due before the state it was loaded with", warm.id);
         self.fx.notices.clear();
-        self.engine.advance(&mut held.account, due, &mut self.fx);
+        self.engine.advance(&mut warm.account, due, &mut self.fx);
         if !self.fx.notices.is_empty() {
-            sink.told(&held.id, None, &self.fx.notices);
+            sink.told(&warm.id, None, &self.fx.notices);
         }
+        let again = warm.account.next_due();
+        assert!(again.is_none_or(|again| again > due), "a timer of account {} due at {due} fired again", warm.id);
         self.settle(slot);
-        let held = self.accounts.get(slot);
-        assert!(held.armed > due, "a timer of account {} due at {due} fired and is due again", held.id);
     }
 
     /// Another catalog is in force from the next batch on; each account takes it up before its next input or timer.
@@ -313,10 +320,24 @@ impl Partition {
 
     /// What accounts of this partition use that another catalog lacks.
     pub fn lacks(&self, catalog: &Catalog) -> Option<String> {
-        self.accounts.iter().find_map(|held| {
-            let lacks = crate::engine::lacks(&held.account, &self.engine.catalogs, catalog)?;
-            Some(format!("account {:?} uses {lacks}", held.id))
+        self.accounts.slots().find_map(|slot| {
+            if self.accounts.packed(slot).is_some_and(|packed| packed.is_of(catalog)) {
+                return None;
+            }
+            let account = self.accounts.read(slot, &self.engine.catalogs);
+            let lacks = crate::engine::lacks(&account, &self.engine.catalogs, catalog)?;
+            Some(format!("account {:?} uses {lacks}", self.accounts.id(slot)))
         })
+    }
+
+    /// From here on accounts that are not used grow cold once memory is short.
+    pub fn use_budget(&mut self, share: Share) {
+        self.share = Some(share);
+    }
+
+    /// Memory is short.
+    pub(super) fn is_short(&self) -> bool {
+        self.share.as_ref().is_some_and(Share::is_short)
     }
 
     pub fn use_rules(&mut self, rules: Rules) {
@@ -361,8 +382,14 @@ impl Partition {
         &self.accounts
     }
 
-    pub fn find(&self, id: &str) -> Option<&Account> {
-        self.accounts.find(id, hash_account(id)).map(|slot| &self.accounts.get(slot).account)
+    /// An account to be read; a cold one is decoded for it.
+    pub fn find(&self, id: &str) -> Option<Found<'_>> {
+        let slot = self.accounts.find(id, hash_account(id))?;
+        Some(self.accounts.read(slot, &self.engine.catalogs))
+    }
+
+    pub fn holds(&self, id: &str) -> bool {
+        self.accounts.find(id, hash_account(id)).is_some()
     }
 
     pub fn accounts_len(&self) -> usize {
@@ -391,27 +418,34 @@ impl Partition {
 
     /// After an account may have changed: its timer and its place among the dirty.
     fn settle(&mut self, slot: Slot) {
-        let held = self.accounts.get_mut(slot);
-        let due = held.account.next_due().unwrap_or(NEVER);
-        if due != held.armed {
-            if held.armed != NEVER {
-                self.timers.disarm(held.armed, held.hash, slot);
+        let (held, warm) = self.accounts.warmed(slot);
+        let due = warm.account.next_due().unwrap_or(NEVER);
+        if due != warm.armed {
+            if warm.armed != NEVER {
+                self.timers.disarm(warm.armed, held.hash, slot);
             }
             if due != NEVER {
                 self.timers.arm(due, held.hash, slot);
             }
-            held.armed = due;
+            warm.armed = due;
         }
-        if held.dirty_since == 0 {
-            held.dirty_since = self.batch;
-            self.dirty.push_back(slot);
+        held.exists = warm.account.exists();
+        if !held.dirty {
+            held.dirty = true;
+            self.dirty.push_back((slot, self.batch));
+        }
+        if let Some(share) = &mut self.share {
+            share.set(self.accounts.bytes());
+            if share.is_short() {
+                self.accounts.cool(&self.engine.catalogs);
+            }
         }
     }
 }
 
 /// Already as of the batch that is being folded again.
-fn skips(gate: &Gate, held: &Held) -> bool {
-    matches!(gate, Gate::Replay { batch, .. } if held.as_of >= *batch)
+fn skips(gate: &Gate, as_of: u64) -> bool {
+    matches!(gate, Gate::Replay { batch, .. } if as_of >= *batch)
 }
 
 fn misplaced(rules: &Rules, account: &str) -> Option<Refusal> {

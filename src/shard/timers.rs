@@ -28,6 +28,11 @@ pub struct Timers {
 }
 
 impl Timers {
+    /// From a list in any order.
+    pub fn of(list: Vec<(Ms, u64, Slot)>) -> Timers {
+        Timers { order: list.into_iter().collect() }
+    }
+
     pub fn arm(&mut self, due: Ms, hash: u64, slot: Slot) {
         self.order.insert((due, hash, slot));
     }

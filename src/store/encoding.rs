@@ -15,10 +15,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::engine::{Account, Catalogs};
+use crate::engine::{Account, Catalogs, Ms};
 
 /// Of the stored form; raised when it changes in a way that older programs cannot read.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const PART_BYTES_MAX: usize = 60_000;
 const CHUNK_BITS: u32 = 6;
 /// Pages of this size together are kept in the head.
@@ -85,6 +85,38 @@ pub fn encode(account: &Account, catalogs: &Catalogs, out: &mut Vec<Part>) {
             out.push(Part { key: PartKey { kind, index: page << CHUNK_BITS | place as u32 }, bytes: part });
         }
     }
+}
+
+/// What the head of an account says before anything else: as much as is needed while it is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct Outline {
+    /// When its next timer is due.
+    pub due: Option<Ms>,
+    /// Hash of the catalog whose ids it uses; a stub uses none.
+    pub catalog: Option<[u8; 16]>,
+}
+
+impl Outline {
+    pub fn exists(&self) -> bool {
+        self.catalog.is_some()
+    }
+
+    /// Whether its catalog is among those that are known.
+    pub fn check(&self, catalogs: &Catalogs) -> Result<(), DecodeError> {
+        self.catalog.map_or(Ok(()), |hash| pages::catalog_by(&hash, catalogs).map(|_| ()))
+    }
+}
+
+/// Reads the outline of an account from its head.
+pub fn outline(head: &[u8]) -> Result<Outline, DecodeError> {
+    let bytes = match head.split_first() {
+        None => return Err(DecodeError::Missing(PartKey::HEAD)),
+        Some((&VERSION, bytes)) => bytes,
+        Some((version, _)) => return Err(DecodeError::Version(*version)),
+    };
+    let (outline, _) = postcard::take_from_bytes(bytes)
+        .map_err(|error| DecodeError::Damaged { key: PartKey::HEAD, message: error.to_string() })?;
+    Ok(outline)
 }
 
 /// Puts an account together from its parts. Parts that its head does not count are ignored.

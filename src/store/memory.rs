@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 
-use super::{Complete, Copy, Records, Store, StoreError};
+use super::{Complete, Records, Store, StoreError, Take};
 
 #[derive(Default)]
 pub struct MemoryStore {
@@ -17,11 +17,11 @@ struct Kept {
 }
 
 impl Store for MemoryStore {
-    fn load(&self, partition: i32) -> Result<Copy, StoreError> {
+    fn load(&self, partition: i32, take: Take<'_>) -> Result<Option<Complete>, StoreError> {
         let partitions = self.partitions.lock().map_err(|_| poisoned())?;
-        let Some(kept) = partitions.get(&partition) else { return Ok(Copy::default()) };
-        let records = kept.records.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-        Ok(Copy { complete: kept.complete.clone(), records })
+        let Some(kept) = partitions.get(&partition) else { return Ok(None) };
+        kept.records.iter().for_each(|(key, value)| take(key, value));
+        Ok(kept.complete.clone())
     }
 
     fn apply(&self, partition: i32, records: Records<'_>, complete: &Complete) -> Result<(), StoreError> {

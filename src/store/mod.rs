@@ -33,14 +33,6 @@ impl Complete {
     }
 }
 
-/// A partition's copy as it was found.
-#[derive(Debug, Default)]
-pub struct Copy {
-    pub complete: Option<Complete>,
-    /// Key and value of each state record, as in the topic.
-    pub records: Vec<(Vec<u8>, Vec<u8>)>,
-}
-
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process holds the directory.
@@ -57,10 +49,14 @@ pub enum StoreError {
 /// Keys and values to be written.
 pub type Records<'a> = &'a mut dyn Iterator<Item = (&'a [u8], &'a [u8])>;
 
+/// Receives keys and values.
+pub type Take<'a> = &'a mut dyn FnMut(&[u8], &[u8]);
+
 /// One writer for each partition; a batch of a partition is atomic.
 pub trait Store: Send + Sync {
-    /// All records of a partition and what they are complete up to.
-    fn load(&self, partition: i32) -> Result<Copy, StoreError>;
+    /// Gives key and value of each record of a partition, as in the topic; what they are complete up to, `None` where
+    /// there is no copy.
+    fn load(&self, partition: i32, take: Take<'_>) -> Result<Option<Complete>, StoreError>;
     /// Writes records, the newest of each key, and what the copy is complete up to, as one.
     fn apply(&self, partition: i32, records: Records<'_>, complete: &Complete) -> Result<(), StoreError>;
     /// Forgets a partition's copy.

@@ -9,7 +9,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::{Complete, Copy, Records, Store, StoreError};
+use super::{Complete, Records, Store, StoreError, Take};
 
 /// Position of a partition's tree; sorts before the keys of records, which begin with 1 or 2.
 const POSITION: &[u8] = &[0];
@@ -52,23 +52,22 @@ impl SledStore {
 }
 
 impl Store for SledStore {
-    fn load(&self, partition: i32) -> Result<Copy, StoreError> {
+    fn load(&self, partition: i32, take: Take<'_>) -> Result<Option<Complete>, StoreError> {
         let tree = self.tree(partition)?;
-        let Some(position) = tree.get(POSITION).map_err(classify)? else { return Ok(Copy::default()) };
+        let Some(position) = tree.get(POSITION).map_err(classify)? else { return Ok(None) };
         let complete: Complete = postcard::from_bytes(&position)
             .map_err(|error| StoreError::Damaged(format!("position of partition {partition}: {error}")))?;
         if !complete.holds_in(&self.boot) {
             tree.clear().map_err(classify)?;
-            return Ok(Copy::default());
+            return Ok(None);
         }
-        let mut records = Vec::new();
         for entry in tree.iter() {
             let (key, value) = entry.map_err(classify)?;
             if key != POSITION {
-                records.push((key.to_vec(), value.to_vec()));
+                take(&key, &value);
             }
         }
-        Ok(Copy { complete: Some(complete), records })
+        Ok(Some(complete))
     }
 
     fn apply(&self, partition: i32, records: Records<'_>, complete: &Complete) -> Result<(), StoreError> {
@@ -178,6 +177,12 @@ mod tests {
         Complete { state_offset: offset, state_topic: "id".into(), boot: store.boot(), closed: false }
     }
 
+    fn load(store: &SledStore, partition: i32) -> (Option<Complete>, Vec<(Vec<u8>, Vec<u8>)>) {
+        let mut records = Vec::new();
+        let complete = store.load(partition, &mut |key, value| records.push((key.to_vec(), value.to_vec())));
+        (complete.expect("loads"), records)
+    }
+
     #[test]
     fn keeps_records_and_position_over_a_restart() {
         let directory = tempfile::tempdir().expect("a directory");
@@ -190,10 +195,10 @@ mod tests {
         }
         let (store, opened) = SledStore::open(directory.path(), 1 << 20).expect("opens again");
         assert_eq!(opened, Opened::default());
-        let copy = store.load(3).expect("loads");
-        assert_eq!(copy.records, records);
-        assert_eq!(copy.complete.map(|complete| complete.state_offset), Some(17));
-        assert!(store.load(4).expect("loads").complete.is_none());
+        let (complete, found) = load(&store, 3);
+        assert_eq!(found, records);
+        assert_eq!(complete.map(|complete| complete.state_offset), Some(17));
+        assert!(load(&store, 4).0.is_none());
     }
 
     #[test]
@@ -214,10 +219,10 @@ mod tests {
         position.boot = "another".into();
         let records: [(&[u8], &[u8]); 1] = [(&[1], &[1])];
         store.apply(0, &mut records.iter().copied(), &position).expect("applies");
-        assert!(store.load(0).expect("loads").complete.is_none());
+        assert!(load(&store, 0).0.is_none());
         position.closed = true;
         store.apply(0, &mut records.iter().copied(), &position).expect("applies");
-        assert_eq!(store.load(0).expect("loads").records.len(), 1);
+        assert_eq!(load(&store, 0).1.len(), 1);
     }
 
     #[test]
@@ -227,6 +232,6 @@ mod tests {
         fs::write(directory.path().join("sled/conf"), b"not a configuration of sled").expect("written");
         let (store, opened) = SledStore::open(directory.path(), 1 << 20).expect("opens");
         assert!(opened.set_aside.expect("set aside").exists());
-        assert!(store.load(0).expect("loads").complete.is_none());
+        assert!(load(&store, 0).0.is_none());
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::pages::{self, Buckets, MonthTables};
-use super::{DecodeError, PageKey, Pages, Stored};
+use super::{DecodeError, Outline, PageKey, Pages, Stored};
 use crate::engine::account::{Account, Autopay, Pending, Price, Rare, Rule, State, Subscription, Withheld};
 use crate::engine::calendar::Span;
 use crate::engine::catalog::{OverflowOn, PlanId, UnitId};
@@ -15,6 +15,7 @@ use crate::engine::{Amount, Catalogs, Ms};
 
 #[derive(Serialize, Deserialize)]
 pub struct Head {
+    outline: Outline,
     sequence: u64,
     commands: Buckets,
     state: Option<StateHead>,
@@ -24,7 +25,6 @@ pub struct Head {
 
 #[derive(Serialize, Deserialize)]
 struct StateHead {
-    catalog: [u8; 16],
     plan: PlanId,
     billing: Interval,
     paid_before: bool,
@@ -89,12 +89,19 @@ impl Head {
     pub fn of(account: &Account, catalogs: &Catalogs, pages: &mut Pages) -> Head {
         let commands = account.commands.as_ref().map_or(0, |commands| pages::put_identities(commands, pages));
         let state = account.state.as_ref().map(|state| StateHead::of(state, catalogs, pages));
-        Head { sequence: account.sequence, commands, state, inline: Vec::new() }
+        let catalog = account.state.as_ref().map(|state| catalogs.get(state.catalog as usize).hash);
+        let outline = Outline { due: account.next_due(), catalog };
+        Head { outline, sequence: account.sequence, commands, state, inline: Vec::new() }
     }
 
     pub fn account(&self, stored: &Stored<'_>, catalogs: &Catalogs) -> Result<Account, DecodeError> {
         let commands = pages::identities(self.commands, stored)?;
-        let state = self.state.as_ref().map(|state| state.restore(stored, catalogs)).transpose()?;
+        let state = match (&self.state, &self.outline.catalog) {
+            (Some(state), Some(catalog)) => {
+                Some(state.restore(pages::catalog_by(catalog, catalogs)?, stored, catalogs)?)
+            }
+            _ => None,
+        };
         Ok(Account::restored(self.sequence, commands, state, catalogs))
     }
 }
@@ -114,7 +121,6 @@ impl StateHead {
         });
         let users = &state.users;
         StateHead {
-            catalog: catalogs.get(state.catalog as usize).hash,
             plan: state.plan,
             billing: state.billing,
             paid_before: state.paid_before,
@@ -141,8 +147,7 @@ impl StateHead {
         }
     }
 
-    fn restore(&self, stored: &Stored<'_>, catalogs: &Catalogs) -> Result<Box<State>, DecodeError> {
-        let catalog = pages::catalog_by(&self.catalog, catalogs)?;
+    fn restore(&self, catalog: usize, stored: &Stored<'_>, catalogs: &Catalogs) -> Result<Box<State>, DecodeError> {
         let mut users = Users::default();
         (users.seats_epoch, users.appeared, users.denied_epoch) = (self.seats_epoch, self.appeared, self.denied_epoch);
         pages::users(self.users, stored, &mut users)?;
