@@ -11,6 +11,7 @@ use crate::commit::batch::Names;
 use crate::commit::reader::Reader;
 use crate::commit::recovery::Recovery;
 use crate::config::Config;
+use crate::shard::Budget;
 use crate::store::memory::MemoryStore;
 use crate::telemetry::Metrics;
 
@@ -36,6 +37,8 @@ pub fn inspect(config: &Config) -> Result<Inspection, Stop> {
         topics: config.kafka.topics.clone(),
         store: Arc::new(MemoryStore::default()),
         metrics: Metrics::new(),
+        // What is compared is read again and again: nothing grows cold.
+        budget: Budget::new(usize::MAX),
         place,
         configuration: Arc::new(ArcSwap::from_pointee(configuration)),
         mock: false,

@@ -69,9 +69,10 @@ impl<'r> Pass<'r> {
             Journal::From { genesis, .. } => (None, Position::at(genesis.start)),
             Journal::Tail(tail) => {
                 let fold = replay::load(number, state.stored(), tail)?;
-                for held in fold.accounts().iter() {
+                let accounts = fold.accounts();
+                for slot in accounts.slots() {
                     if let Some(notices) = &mut notices {
-                        notices.loaded(&held.id, held.account.sequence());
+                        notices.loaded(accounts.id(slot), accounts.read(slot, fold.catalogs()).sequence());
                     }
                 }
                 configurations.extend(tail.configurations.clone());

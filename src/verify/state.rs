@@ -10,11 +10,10 @@ use crate::commit::configuration::FoldConfiguration;
 use crate::commit::journal::{Genesis, JournalRecord};
 use crate::commit::kafka::Log;
 use crate::commit::reader::Stretch;
-use crate::commit::state_copy::Stored;
 use crate::daemon::inspect::KafkaRecovery as Recovery;
 use crate::engine::Account;
 use crate::query::view;
-use crate::shard::Partition;
+use crate::shard::{Loading, Partition};
 use crate::store::PartKey;
 use crate::store::encoding;
 use crate::store::record::{self, RecordError, StateRecord};
@@ -117,7 +116,7 @@ impl State {
     pub fn compare(&self, batch: u64, account: &str, fold: &Partition) -> Result<(), Halt> {
         let mut parts = Vec::new();
         if let Some(held) = fold.find(account) {
-            encoding::encode(held, fold.catalogs(), &mut parts);
+            encoding::encode(&held, fold.catalogs(), &mut parts);
         }
         let Some(stored) = self.accounts.get(account) else {
             return Err(Halt::differs(Difference {
@@ -141,7 +140,7 @@ impl State {
         Err(Halt::differs(Difference {
             offset: Some(offset),
             account: Some(account.to_owned()),
-            expected: describe(fold.find(account), account, fold),
+            expected: describe(fold.find(account).as_deref(), account, fold),
             found,
             ..self.difference(Some(batch))
         }))
@@ -149,22 +148,25 @@ impl State {
 
     /// After batch `horizon - 1`: the checkpoints must have every account as it is now, or as it was later.
     pub fn compare_all(&self, horizon: u64, fold: &Partition) -> Result<(), Halt> {
-        for held in fold.accounts().iter() {
-            let later = self.accounts.get(&held.id).is_some_and(|stored| stored.as_of >= horizon);
+        let accounts = fold.accounts();
+        for id in accounts.slots().map(|slot| accounts.id(slot)) {
+            let later = self.accounts.get(id).is_some_and(|stored| stored.as_of >= horizon);
             if !later {
-                self.compare(horizon - 1, &held.id, fold)?;
+                self.compare(horizon - 1, id, fold)?;
             }
         }
         Ok(())
     }
 
     /// The accounts as a recovery takes them.
-    pub fn stored(&self) -> HashMap<Box<str>, Stored> {
-        let own = |stored: &Checkpoint| Stored {
-            as_of: stored.as_of,
-            parts: stored.parts.iter().map(|(key, (_, bytes))| (*key, bytes.clone())).collect(),
-        };
-        self.accounts.iter().map(|(account, stored)| (account.clone(), own(stored))).collect()
+    pub fn stored(&self) -> Loading {
+        let mut loading = Loading::default();
+        for (account, stored) in &self.accounts {
+            for (key, (_, bytes)) in &stored.parts {
+                loading.take(account, *key, stored.as_of, bytes);
+            }
+        }
+        loading
     }
 
     fn difference(&self, batch: Option<u64>) -> Difference {
