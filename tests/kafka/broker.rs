@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 /// The address of the broker that all tests share.
 pub fn shared() -> &'static str {
@@ -38,11 +39,20 @@ impl Cluster {
 
     /// Kills the `number`-th broker (from 1).
     pub fn kill_broker(&self, number: u32) {
-        let status = scripts_kafka(&["status", "--name", &self.name]);
-        let of_broker = status.lines().find(|line| line.contains(&format!("broker {number} runs")));
-        let pid = of_broker.and_then(|line| line.split_once("(pid ")?.1.split_once(')')).expect("the broker runs").0;
-        let sent = Command::new("kill").arg("-KILL").arg(pid).status().expect("kill starts");
+        let pid = self.pid_of(number).expect("the broker runs");
+        let sent = Command::new("kill").args(["-KILL", &pid]).status().expect("kill starts");
         assert!(sent.success(), "the process is ours");
+        // Until it is gone a start would take it for one that runs.
+        while self.pid_of(number).is_some() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn pid_of(&self, number: u32) -> Option<String> {
+        let status = Command::new(repository().join("scripts/kafka")).args(["status", "--name", &self.name]).output();
+        let status = String::from_utf8(status.expect("scripts/kafka starts").stdout).expect("a status is text");
+        let of_broker = status.lines().find(|line| line.contains(&format!("broker {number} runs")))?;
+        Some(of_broker.split_once("(pid ")?.1.split_once(')')?.0.to_owned())
     }
 
     /// Starts the brokers that were stopped, at the addresses they had.

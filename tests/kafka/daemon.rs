@@ -10,7 +10,7 @@ use crate::http;
 
 /// `meterd` with these arguments, to its end.
 pub fn meterd(arguments: &[&str]) -> Output {
-    let limit = Duration::from_secs(120);
+    let limit = Duration::from_secs(600);
     let directory = tempfile::tempdir().expect("a temporary directory can be made");
     let (out, err) = (directory.path().join("stdout"), directory.path().join("stderr"));
     let mut child = Command::new(env!("CARGO_BIN_EXE_meterd"))
@@ -97,6 +97,18 @@ impl Daemon {
     pub fn stop(mut self) -> i32 {
         self.signal("TERM");
         self.exit_code(Duration::from_secs(30))
+    }
+
+    /// As `stop`, also where brokers are away and the end takes long.
+    pub fn end(mut self) -> i32 {
+        self.signal("TERM");
+        self.exit_code(Duration::from_secs(300))
+    }
+
+    /// The exit code, if it has ended by itself.
+    pub fn ended(&mut self) -> Option<i32> {
+        let status = self.child.try_wait().expect("a child can be waited for")?;
+        Some(status.code().expect("no signal ended it"))
     }
 
     pub fn signal(&self, name: &str) {

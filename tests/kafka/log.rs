@@ -68,7 +68,7 @@ fn client(broker: &str) -> ClientConfig {
     config
 }
 
-fn consumer(broker: &str, isolation: Isolation) -> BaseConsumer {
+pub fn consumer(broker: &str, isolation: Isolation) -> BaseConsumer {
     client(broker)
         .set("group.id", "test-reader")
         .set("isolation.level", isolation.property())
@@ -248,7 +248,11 @@ impl Producer {
 
     /// Waits until the broker has everything.
     pub fn flush(&self) {
-        self.inner.flush(Duration::from_secs(60)).expect("the broker takes the records within 60 s");
+        self.flush_within(Duration::from_secs(60));
+    }
+
+    pub fn flush_within(&self, limit: Duration) {
+        self.inner.flush(limit).expect("the broker takes the records in time");
         assert_eq!(self.inner.context().refused.load(Ordering::Relaxed), 0, "the broker refused records (see above)");
     }
 }
@@ -276,6 +280,24 @@ pub fn set_committed(broker: &str, group: &str, topic: &str, partition: i32, off
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("the partition is new to the list");
     member.commit(&list, CommitMode::Sync).expect("the coordinator takes the offset");
+}
+
+/// Waits until so many brokers are there and all replicas of all topics are in sync.
+pub fn await_in_sync(broker: &str, brokers: usize) {
+    let reader = consumer(broker, Isolation::Committed);
+    let deadline = Instant::now() + Duration::from_secs(300);
+    loop {
+        let known = reader.fetch_metadata(None, REQUEST_LIMIT);
+        let in_sync = known.is_ok_and(|known| {
+            let mut partitions = known.topics().iter().flat_map(|topic| topic.partitions());
+            known.brokers().len() == brokers && partitions.all(|one| one.isr().len() == one.replicas().len())
+        });
+        if in_sync {
+            return;
+        }
+        assert!(Instant::now() < deadline, "not all replicas are in sync 300 s after the broker's start");
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }
 
 /// How many members a group has.

@@ -5,6 +5,7 @@
 
 mod broker;
 mod daemon;
+mod follower;
 mod http;
 mod log;
 mod random;
@@ -16,6 +17,7 @@ mod bad_input;
 mod brokers;
 mod clients;
 mod crashes;
+mod faults;
 mod init;
 mod instances;
 mod main_job;

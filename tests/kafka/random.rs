@@ -14,6 +14,11 @@ impl Random {
         Random(seed)
     }
 
+    /// Numbers of their own for a part of a test.
+    pub fn from(seed: u64) -> Random {
+        Random(seed)
+    }
+
     /// SplitMix64: every seed, also 0, gives a good sequence.
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -99,21 +99,7 @@ fn an_orderly_end_in_the_middle_of_work_leaves_nothing_to_fold_again() {
 fn a_damaged_store_is_made_again() {
     let (world, daemon, mut traffic) = world_with_history("damaged", 2);
     assert_eq!(daemon.stop(), 0);
-    let mut damaged = 0;
-    let mut folders = vec![world.store("a")];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).expect("the store is a directory") {
-            let path = entry.expect("the directory can be read").path();
-            if path.is_dir() {
-                folders.push(path);
-                continue;
-            }
-            let mut bytes = std::fs::read(&path).expect("the file can be read");
-            bytes.iter_mut().skip(64).step_by(97).for_each(|byte| *byte ^= 0x55);
-            damaged += bytes.len();
-            std::fs::write(&path, bytes).expect("the file can be written");
-        }
-    }
+    let damaged = world.damage_store("a");
     assert!(damaged > 10_000, "the store holds {damaged} bytes");
     let daemon = world.start("a");
     send(&world, &mut traffic, 500);

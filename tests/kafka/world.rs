@@ -103,6 +103,26 @@ impl World {
         }
     }
 
+    /// Turns bits of the store over, as a bad disk would; gives the bytes of the files.
+    pub fn damage_store(&self, instance: &str) -> usize {
+        let mut damaged = 0;
+        let mut folders = vec![self.store(instance)];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).into_iter().flatten() {
+                let path = entry.expect("the directory can be read").path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let mut bytes = fs::read(&path).expect("the file can be read");
+                bytes.iter_mut().skip(64).step_by(97).for_each(|byte| *byte ^= 0x55);
+                damaged += bytes.len();
+                fs::write(&path, bytes).expect("the file can be written");
+            }
+        }
+        damaged
+    }
+
     /// Writes the config of an instance.
     pub fn config(&self, instance: &str) -> PathBuf {
         self.config_with(instance, &format!("store-{instance}"), &daemon::free_address().to_string())
