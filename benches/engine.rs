@@ -10,7 +10,7 @@ use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use meterd::config;
 use meterd::engine::calendar::{Span, month_of};
-use meterd::engine::catalog::{Breakdown, MODEL, Role, Window};
+use meterd::engine::catalog::{MODEL, Role, Window};
 use meterd::engine::input::{Billing, Change, Command, Dimension};
 use meterd::engine::price::{exchange, price, quantities_used};
 use meterd::engine::totals::{Applied, Names, Route, Totals};
@@ -174,25 +174,25 @@ impl Scatter {
 fn totals(bencher: Bencher<'_, '_>, accounts: u64) {
     let catalog = catalog();
     let quantities = tokens(&catalog, 1_200, 300);
-    let by = [Breakdown::Dimension(MODEL), Breakdown::User];
     let mut accounts: Vec<Totals> = (0..accounts).map(|_| Totals::default()).collect();
     let (mut names, mut scatter) = (Names::default(), Scatter(0));
+    let kind = names.name("llm.call");
+    let models = MODELS.map(|model| [(MODEL, names.name(model))]);
     bencher.counter(ItemsCount::new(10_000u32)).bench_local(|| {
         for _ in 0..10_000 {
             let random = scatter.next();
-            let dimensions = [(MODEL, Dimension::Text(MODELS[random as usize % MODELS.len()]))];
             let applied = Applied {
                 month: month_of(START),
-                kind: "llm.call",
+                kind: &kind,
                 user: Some(random as u32 / 8 % 10),
-                dimensions: &dimensions,
+                values: &models[random as usize % MODELS.len()],
                 route: Route::Plan,
                 unit: 0,
                 charged: Amount::from_nanos(2_056_046_299),
                 quantities: &quantities,
             };
             let place = random as usize / 128 % accounts.len();
-            accounts[place].applied(&mut names, &by, &applied);
+            accounts[place].applied(&applied);
         }
     });
 }

@@ -6,7 +6,8 @@ use super::changes::{Stage, Step};
 use super::charge::Dimensions;
 use super::effects::Body;
 use super::input::Dimension;
-use super::lookup::{dimension, group_fits};
+use super::lookup::dimension;
+use super::profile::Profile;
 use super::subscription::plan_of;
 use super::users::UserIndex;
 
@@ -16,6 +17,7 @@ pub(crate) struct Asked<'a> {
     pub user: Option<UserIndex>,
     pub asks_payg: bool,
     pub dimensions: Dimensions<'a>,
+    pub profile: &'a Profile,
 }
 
 impl State {
@@ -31,12 +33,12 @@ impl State {
         } else if plan.allow.is_none() {
             return;
         }
-        if !asked.asks_payg && !self.plan_allows(step.catalog, asked.dimensions) {
+        if !asked.asks_payg && !self.plan_allows(step.catalog, |group| asked.profile.is_in(group)) {
             self.deny(step, asked, Rule::Plan);
         }
         let Some(user) = asked.user else { return };
         let denied: Vec<GroupId> = self.users.get(user).denies().to_vec();
-        for group in denied.into_iter().filter(|group| group_fits(step.catalog, *group, asked.dimensions)) {
+        for group in denied.into_iter().filter(|group| asked.profile.is_in(*group)) {
             self.deny(step, asked, Rule::Group(group));
         }
         if plan.strict_seats && self.users.appear(user) > self.seats {
@@ -44,10 +46,10 @@ impl State {
         }
     }
 
-    /// Whether the plan may be used for a record with these fields.
-    pub fn plan_allows(&self, catalog: &Catalog, dimensions: Dimensions<'_>) -> bool {
+    /// Whether the plan may be used for a record that is in these groups.
+    pub fn plan_allows(&self, catalog: &Catalog, is_in: impl Fn(GroupId) -> bool) -> bool {
         let allow = &plan_of(catalog, self.plan).allow;
-        allow.as_ref().is_none_or(|groups| groups.iter().any(|group| group_fits(catalog, *group, dimensions)))
+        allow.as_ref().is_none_or(|groups| groups.iter().any(|group| is_in(*group)))
     }
 
     fn deny(&mut self, step: &mut Step<'_>, asked: &Asked<'_>, rule: Rule) {

@@ -154,8 +154,8 @@ impl Account {
 
     /// Reads a word of each part that a record needs. Where an account was not used for long the processor then fetches
     /// them from memory side by side, and not one after the other as they come up.
-    pub fn fetch(&self) -> u64 {
-        self.state.as_ref().map_or(0, |state| state.fetch())
+    pub fn fetch(&self, user: Option<&str>) -> u64 {
+        self.state.as_ref().map_or(0, |state| state.fetch(user))
     }
 
     /// Nothing was ever told or remembered of it.

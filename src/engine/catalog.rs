@@ -277,6 +277,8 @@ pub struct Limit {
     pub on_exceed: OnExceed,
     /// Percent thresholds, ascending.
     pub warn: Vec<Threshold>,
+    /// What they are of a cap that is an amount. Empty until [`Catalog::finish`].
+    pub edges: Vec<Amount>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

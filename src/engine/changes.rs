@@ -37,6 +37,8 @@ pub(crate) struct Changes {
     /// The pool as it was, if it changed.
     pub former_pool: Option<Amount>,
     pub plan_changed: bool,
+    /// A timer may have come to be due at another time, though nothing else tells so.
+    pub timers_moved: bool,
 }
 
 /// The order of an input's notices (docs/reference.md 6.10).
@@ -75,6 +77,15 @@ impl Changes {
         !self.plan_changed && self.former_pool.is_none() && self.caps.is_empty()
     }
 
+    /// Whether an input left nothing to be looked at, told or timed anew.
+    pub fn is_still(&self) -> bool {
+        self.is_plain()
+            && !self.timers_moved
+            && self.touched.is_empty()
+            && self.notices.is_empty()
+            && self.ledger.is_empty()
+    }
+
     /// Forgets what a refused input began.
     pub fn forget(&mut self) {
         self.notices.clear();
@@ -88,6 +99,7 @@ impl Changes {
         self.caps.clear();
         self.former_pool = None;
         self.plan_changed = false;
+        self.timers_moved = false;
     }
 
     /// Gives the notices their order, sequence and plan.

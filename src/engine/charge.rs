@@ -5,14 +5,15 @@ use super::account::State;
 use super::balance::Draw;
 use super::calendar::month_of;
 use super::catalog::{
-    Catalog, DimensionId, Limit, LimitIndex, Measure, Overdraft, OverflowOn, QuantityId, RateId, Scope, UnitId,
+    Breakdown, Catalog, DimensionId, Limit, LimitIndex, Measure, Overdraft, OverflowOn, QuantityId, RateId, Scope,
+    UnitId,
 };
 use super::changes::{ACCOUNT, Step};
 use super::effects::{Reason, Refusal};
 use super::input::Dimension;
-use super::lookup::group_fits;
 use super::period::{WHOLE, add_to};
 use super::price::{PriceError, exchange, price, quantities_used};
+use super::profile::Profile;
 use super::subscription::plan_of;
 use super::totals::{Applied, Route};
 use super::users::UserIndex;
@@ -32,7 +33,8 @@ pub(crate) struct Billable<'a> {
     pub row: Row<'a>,
     /// In ids of the current catalog.
     pub quantities: Quantities<'a>,
-    pub dimensions: Dimensions<'a>,
+    /// Of the current catalog.
+    pub profile: &'a Profile,
     /// What cannot be priced, exchanged or held costs nothing, in place of being refused.
     pub lenient: bool,
 }
@@ -66,6 +68,8 @@ pub(crate) struct Charge {
     pub draws: bool,
     /// In the plan's currency.
     pub refund_usage: Amount,
+    /// Not less than anything that the record adds to a sum.
+    mass: Amount,
     pub work: Work,
 }
 
@@ -114,6 +118,7 @@ impl State {
             unit,
             draws: route_unit.is_some(),
             refund_usage: Amount::ZERO,
+            mass: Amount::ZERO,
             work,
         };
         let exchanged = |to: UnitId| match exchange(catalog, price, priced_in, to, self.class(), record.at) {
@@ -126,7 +131,7 @@ impl State {
             // Limits of one plan are often of one unit.
             let mut last = (unit, charge.amount);
             for (place, limit) in plan.limits.iter().enumerate() {
-                if !fits(catalog, limit, record) {
+                if !fits(limit, record) {
                     continue;
                 }
                 let adds = match limit.measure {
@@ -153,6 +158,7 @@ impl State {
         } else {
             used_by_old_row(catalog, row, &mut charge.work.used);
         }
+        charge.weigh();
         Ok(charge)
     }
 
@@ -168,7 +174,7 @@ impl State {
                 amount: charge.amount,
                 at: record.at,
                 forgive: charge.route == Route::Plan && plan.overdraft == Overdraft::Forgive,
-                holds: |group| group_fits(catalog, group, record.dimensions),
+                holds: |group| record.profile.is_in(group),
             };
             let overage = self.balance_mut(charge.unit).draw(draw, &mut step.changes.ledger);
             if overage.is_positive() {
@@ -181,21 +187,12 @@ impl State {
             self.count(step, *limit, user, *amount, record.at);
         }
         self.subscription.usage += charge.refund_usage;
-        let applied = Applied {
-            month: month_of(record.at),
-            kind: record.kind,
-            user,
-            dimensions: record.dimensions,
-            route: charge.route,
-            unit: charge.unit,
-            charged: charge.amount,
-            quantities: &charge.work.used,
-        };
-        self.totals.applied(&mut step.changes.names, &catalog.totals.by, &applied);
-        let whole = Applied { month: WHOLE, ..applied };
-        self.period_at(record.at).recorded.applied(&mut step.changes.names, &[], &whole);
+        let applied = charge.applied(record, user.filter(|_| catalog.totals.by.contains(&Breakdown::User)));
+        self.totals.applied(&applied);
+        let whole = Applied { month: WHOLE, user: None, values: &[], ..applied };
+        self.period_at(record.at).recorded.applied(&whole);
         self.forget_months(step);
-        self.raise_bulk(charge.mass());
+        self.raise_bulk(charge.mass);
         step.changes.work = charge.work;
     }
 
@@ -225,7 +222,7 @@ impl State {
         let plan = plan_of(catalog, self.plan);
         let applies = |on: &&OverflowOn| match **on {
             OverflowOn::Limit(limit) => {
-                fits(catalog, &plan.limits[usize::from(limit)], record) && self.is_exceeded(catalog, limit, step.now)
+                fits(&plan.limits[usize::from(limit)], record) && self.is_exceeded(catalog, limit, step.now)
             }
             OverflowOn::Balance => self.is_exhausted(catalog),
         };
@@ -238,7 +235,7 @@ impl State {
     /// Sums stay under 10²⁰. They are looked at one by one only where all that ever came in could reach that.
     fn bounds(&self, record: &Billable<'_>, charge: &Charge) -> Result<(), Refusal> {
         let limit = Amount::TOTAL_LIMIT;
-        let all = self.bulk.nanos().saturating_add(charge.mass().nanos());
+        let all = self.bulk.nanos().saturating_add(charge.mass.nanos());
         if all < limit.nanos() {
             return Ok(());
         }
@@ -263,16 +260,7 @@ impl State {
                 return too_much("a limit's counter");
             }
         }
-        let applied = Applied {
-            month: month_of(record.at),
-            kind: record.kind,
-            user: None,
-            dimensions: record.dimensions,
-            route: charge.route,
-            unit: charge.unit,
-            charged: charge.amount,
-            quantities: &charge.work.used,
-        };
+        let applied = charge.applied(record, None);
         let whole = Applied { month: WHOLE, ..applied };
         let period = self.period_of(record.at);
         if self.totals.would_overflow(&applied) || period.recorded.would_overflow(&whole) {
@@ -283,18 +271,33 @@ impl State {
 }
 
 impl Charge {
-    /// Not less than anything that the record adds to a sum.
-    fn mass(&self) -> Amount {
+    /// As totals count it.
+    fn applied<'a>(&'a self, record: &Billable<'a>, user: Option<UserIndex>) -> Applied<'a> {
+        Applied {
+            month: month_of(record.at),
+            kind: &record.profile.kind,
+            user,
+            values: &record.profile.values,
+            route: self.route,
+            unit: self.unit,
+            charged: self.amount,
+            quantities: &self.work.used,
+        }
+    }
+
+    fn weigh(&mut self) {
         let counts = self.work.counts.iter().map(|(_, amount)| amount.nanos());
         let used = self.work.used.iter().map(|(_, amount)| amount.nanos());
-        let all = counts.chain(used).fold(self.amount.nanos(), i128::saturating_add);
-        Amount::from_nanos(all.saturating_add(self.refund_usage.nanos()).min(i128::MAX / 2))
+        let both = self.amount.nanos().saturating_add(self.refund_usage.nanos());
+        let all = counts.chain(used).fold(both, i128::saturating_add);
+        self.mass = Amount::from_nanos(all.min(i128::MAX / 2));
     }
 
     /// Nothing but the record itself.
     fn emptied(mut self) -> Charge {
         self.amount = Amount::ZERO;
         self.refund_usage = Amount::ZERO;
+        self.mass = Amount::ZERO;
         self.work.used.clear();
         for (_, amount) in &mut self.work.counts {
             *amount = Amount::ZERO;
@@ -304,10 +307,10 @@ impl Charge {
 }
 
 /// Whether a record that goes to the plan counts in a limit.
-fn fits(catalog: &Catalog, limit: &Limit, record: &Billable<'_>) -> bool {
+fn fits(limit: &Limit, record: &Billable<'_>) -> bool {
     (limit.scope == Scope::Account || record.user != Who::Nobody)
         && limit.kind.as_ref().is_none_or(|pattern| pattern.fits(record.kind))
-        && limit.group.is_none_or(|group| group_fits(catalog, group, record.dimensions))
+        && limit.group.is_none_or(|group| record.profile.is_in(group))
 }
 
 pub(crate) fn given(quantities: Quantities<'_>, id: QuantityId) -> Amount {

@@ -39,6 +39,11 @@ pub(crate) fn percent_of(whole: Amount, percent: Amount, scale: u8) -> Amount {
     scaled_down(whole, percent.nanos(), HUNDRED, scale)
 }
 
+/// The least amount that is not under `percent` of `whole`, both of them 0 or more.
+pub(crate) fn percent_up(whole: Amount, percent: Amount) -> Amount {
+    -scaled_down(-whole, percent.nanos(), HUNDRED, 9)
+}
+
 /// How `amount` compares with `percent` of `whole`, exactly.
 pub(crate) fn cmp_percent(amount: Amount, percent: Amount, whole: Amount) -> std::cmp::Ordering {
     // Two factors of 64 bits cannot overflow, and are what nearly all are.
@@ -108,6 +113,22 @@ mod tests {
             assert_eq!(proportion_half_up(more, less, denominator, scale).to_string(), expect);
         }
         assert_eq!(scaled_half_up(amount("1"), 1, 8, 2).to_string(), "0.13");
+    }
+
+    #[test]
+    fn the_least_amount_of_a_percent() {
+        for (whole, percent, expect) in [
+            ("50", "80", "40"),
+            ("0.000000001", "80", "0.000000001"),
+            ("0.333333333", "33.3333333", "0.111111111"),
+            ("999999999999999.999999999", "1000", "9999999999999999.99999999"),
+        ] {
+            let edge = percent_up(amount(whole), amount(percent));
+            assert_eq!(edge, amount(expect), "{percent}% of {whole}");
+            let just_under = edge - Amount::from_nanos(1);
+            assert_ne!(cmp_percent(edge, amount(percent), amount(whole)), std::cmp::Ordering::Less);
+            assert_eq!(cmp_percent(just_under, amount(percent), amount(whole)), std::cmp::Ordering::Less);
+        }
     }
 
     #[test]

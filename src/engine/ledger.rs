@@ -50,6 +50,10 @@ impl Ledger {
         kept
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// Forgets what was moved: the account is deleted.
     pub fn clear(&mut self) {
         self.entries.clear();

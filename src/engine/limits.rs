@@ -7,7 +7,7 @@ use super::calendar::Span;
 use super::catalog::{Cap, Catalog, Limit, LimitIndex, Measure, Scope, Window};
 use super::changes::{ACCOUNT, Stage, Step};
 use super::effects::{Body, CapNotice, RestoreReason};
-use super::exact::{cmp_percent, percent_of, scaled_down};
+use super::exact::{cmp_percent, percent_of, percent_up, scaled_down};
 use super::users::UserIndex;
 use super::window::Counter;
 use super::{Amount, Ms};
@@ -77,6 +77,11 @@ impl LimitState {
         self.counter.is_untouched() && self.own.is_none() && !self.told && self.warned == 0
     }
 
+    /// Reads a word of its parts, see `Account::fetch`.
+    pub fn fetch(&self) -> u64 {
+        self.counter.fetch() ^ self.timer as u64
+    }
+
     /// Moves the window to `now`. Where a sliding window left a warning behind, it may be told again.
     pub fn slide(&mut self, limit: &Limit, cap: Amount, now: Ms) {
         self.counter.advance(&limit.window, now);
@@ -102,8 +107,16 @@ impl LimitState {
             Window::Sliding(_) => !self.told || self.timer != Ms::MAX,
             _ => self.counter.ends_at(&limit.window).is_none_or(|due| due >= self.timer),
         };
-        let mut unwarned = limit.warn.iter().enumerate().filter(|(place, _)| self.warned & (1 << place) == 0);
-        armed && self.told == (used >= cap) && (cap.is_zero() || unwarned.all(|(_, warn)| is_under(used, warn, cap)))
+        armed && self.told == (used >= cap) && (cap.is_zero() || self.warns_nothing_new(limit, used, cap))
+    }
+
+    #[inline]
+    fn warns_nothing_new(&self, limit: &Limit, used: Amount, cap: Amount) -> bool {
+        let told = |place: usize| self.warned & (1 << place) != 0;
+        if limit.cap == Cap::Amount(cap) {
+            return limit.edges.iter().enumerate().all(|(place, edge)| used < *edge || told(place));
+        }
+        limit.warn.iter().enumerate().all(|(place, warn)| told(place) || is_under(used, warn, cap))
     }
 
     fn forget_warnings(&mut self, limit: &Limit, cap: Amount) {
@@ -115,6 +128,14 @@ impl LimitState {
                 self.warned &= !(1 << place);
             }
         }
+    }
+}
+
+/// The least usage of a limit with this cap at which a threshold is reached.
+pub(super) fn edge(threshold: &super::catalog::Threshold, cap: Amount) -> Amount {
+    match threshold.level {
+        super::catalog::Level::Percent(percent) => percent_up(cap, percent),
+        super::catalog::Level::Absolute(amount) => amount,
     }
 }
 
@@ -138,7 +159,14 @@ impl State {
     }
 
     /// The cap of a limit for a user, or for the account.
+    #[inline]
     pub fn cap(&self, catalog: &Catalog, limit: LimitIndex, user: UserIndex) -> Amount {
+        if let Cap::Amount(cap) = catalog.plans[usize::from(self.plan)].limits[usize::from(limit)].cap
+            && self.limits[usize::from(limit)].own.is_none()
+            && user == ACCOUNT
+        {
+            return cap;
+        }
         cap_by(catalog, self, limit, self.own_cap(catalog, limit, user), self.cap_basis())
     }
 
@@ -201,6 +229,9 @@ impl State {
         // Most records cross no edge: they are done with here, as long as the cap stays what it is.
         if counted && !(step.changes.is_plain() && state.is_settled(row, cap)) {
             step.changes.touch(limit, user, Why::Counted);
+        } else if state.told && matches!(row.window, Window::Sliding(_)) {
+            // It is restored at another instant.
+            step.changes.timers_moved = true;
         }
     }
 
@@ -430,12 +461,12 @@ pub(crate) fn measure_name(catalog: &Catalog, measure: Measure) -> &str {
 
 fn cap_by(catalog: &Catalog, state: &State, limit: LimitIndex, own: Option<OwnCap>, basis: CapBasis) -> Amount {
     let plan = &catalog.plans[usize::from(state.plan)];
-    let scale = plan.unit.map_or(9, |unit| catalog.units[usize::from(unit)].scale);
+    let scale = || plan.unit.map_or(9, |unit| catalog.units[usize::from(unit)].scale);
     match (own, plan.limits[usize::from(limit)].cap) {
         (Some(OwnCap::Amount(cap)), _) | (None, Cap::Amount(cap)) => cap,
         (Some(OwnCap::Percent(percent)), _) | (None, Cap::SharePercent(percent)) => {
-            percent_of(basis.pool, percent, scale)
+            percent_of(basis.pool, percent, scale())
         }
-        (None, Cap::ShareEqual) => scaled_down(basis.pool, 1, i128::from(basis.seats), scale),
+        (None, Cap::ShareEqual) => scaled_down(basis.pool, 1, i128::from(basis.seats), scale()),
     }
 }

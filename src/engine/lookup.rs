@@ -10,8 +10,9 @@ use hashbrown::HashMap;
 
 use self::texts::{TextSet, Texts};
 use super::Ms;
-use super::catalog::{Catalog, DimensionId, GroupId, Match, Pattern, Rate, RateId};
+use super::catalog::{Cap, Catalog, DimensionId, GroupId, Match, Pattern, Rate, RateId};
 use super::input::Dimension;
+use super::limits::edge;
 use super::price::{Exchanges, Formula};
 
 /// Compiled from the rest of the catalog by [`Catalog::finish`].
@@ -36,8 +37,8 @@ struct RateIndex {
 #[derive(Debug)]
 struct Row {
     matchers: Vec<Matcher>,
-    from: Ms,
-    until: Ms,
+    /// It is in force at all times.
+    is_always: bool,
 }
 
 /// A field that must have one of some texts.
@@ -75,12 +76,30 @@ pub fn find_rate(
     time: Ms,
     session: bool,
 ) -> Option<RateId> {
+    let in_force = |rate: &RateId| {
+        let row = &catalog.rates[*rate as usize];
+        row.from <= time && time < row.until
+    };
+    fitting_rates(catalog, kind, dimensions, session).into_iter().find(in_force)
+}
+
+/// The rows that fit a record, in order; none after one that is always in force.
+pub(super) fn fitting_rates(
+    catalog: &Catalog,
+    kind: &str,
+    dimensions: &[(DimensionId, Dimension<'_>)],
+    session: bool,
+) -> Vec<RateId> {
     let index = &catalog.index.rates;
     let side = if session { &index.sessions } else { &index.ordinary };
-    let mut search = Search { rows: &index.rows, dimensions, time, first: None };
+    let mut search = Search { rows: &index.rows, dimensions, always: RateId::MAX, fitting: Vec::new() };
     side.kinds.hits(kind, |node| search.visit(node));
     search.visit(&side.any_kind);
-    search.first
+    let Search { always, mut fitting, .. } = search;
+    fitting.sort_unstable();
+    fitting.dedup();
+    fitting.retain(|rate| *rate <= always);
+    fitting
 }
 
 /// Whether a record with these fields is in the group.
@@ -97,6 +116,11 @@ impl Catalog {
     /// Compiles the index; to be called once, when the catalog is complete.
     #[must_use]
     pub fn finish(mut self) -> Catalog {
+        for limit in self.plans.iter_mut().flat_map(|plan| &mut plan.limits) {
+            if let Cap::Amount(cap) = limit.cap {
+                limit.edges = limit.warn.iter().map(|threshold| edge(threshold, cap)).collect();
+            }
+        }
         self.index = Index {
             rates: RateIndex::new(&self.rates),
             groups: self.groups.iter().map(|group| matchers(&group.matches)).collect(),
@@ -113,7 +137,10 @@ impl RateIndex {
             let of_side = |(_, rate): &(RateId, &Rate)| rate.session_max_ms.is_some() == session;
             Side::new((0..).zip(rates).filter(of_side))
         };
-        let row = |rate: &Rate| Row { matchers: matchers(&rate.matches), from: rate.from, until: rate.until };
+        let row = |rate: &Rate| Row {
+            matchers: matchers(&rate.matches),
+            is_always: rate.from == Ms::MIN && rate.until == Ms::MAX,
+        };
         RateIndex { rows: rates.iter().map(row).collect(), ordinary: side(false), sessions: side(true) }
     }
 }
@@ -190,8 +217,9 @@ impl Node {
 struct Search<'a> {
     rows: &'a [Row],
     dimensions: &'a [(DimensionId, Dimension<'a>)],
-    time: Ms,
-    first: Option<RateId>,
+    /// The first of those found that is always in force: none after it is needed.
+    always: RateId,
+    fitting: Vec<RateId>,
 }
 
 impl Search<'_> {
@@ -211,19 +239,17 @@ impl Search<'_> {
         }
     }
 
-    /// Takes the first of `candidates` (ascending) that fits, if it is before what was found so far. The field `known` fits
-    /// already.
+    /// Takes those of `candidates` (ascending) that fit and may be needed. The field `known` fits already.
     fn consider(&mut self, candidates: &[RateId], known: Option<DimensionId>) {
-        for id in candidates {
-            if self.first.is_some_and(|first| first <= *id) {
-                return;
-            }
+        for id in candidates.iter().take_while(|id| **id < self.always) {
             let row = &self.rows[*id as usize];
-            let in_force = row.from <= self.time && self.time < row.until;
             let mut unknown = row.matchers.iter().filter(|matcher| Some(matcher.dimension) != known);
-            if in_force && unknown.all(|matcher| matcher.fits(self.dimensions)) {
-                self.first = Some(*id);
-                return;
+            if unknown.all(|matcher| matcher.fits(self.dimensions)) {
+                self.fitting.push(*id);
+                if row.is_always {
+                    self.always = *id;
+                    return;
+                }
             }
         }
     }

@@ -28,6 +28,7 @@ mod payment;
 pub(crate) mod period;
 mod plan_limits;
 pub mod price;
+mod profile;
 mod record;
 mod refund;
 pub(crate) mod sessions;

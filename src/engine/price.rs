@@ -50,6 +50,15 @@ pub fn quantities_used(
     out: &mut Vec<(QuantityId, Amount)>,
 ) {
     let row = &catalog.rates[rate as usize];
+    if row.each.is_none() {
+        for id in catalog.index.formulas[rate as usize].used() {
+            let given = given(quantities, *id);
+            if given.is_positive() {
+                out.push((*id, given));
+            }
+        }
+        return;
+    }
     let first = out.len();
     let mut push = |id: QuantityId| {
         let given = given(quantities, id);

@@ -10,6 +10,7 @@ use super::effects::{Outcome, Reason, Refusal};
 use super::input::{Billing, Interval, Phase, Usage};
 use super::lookup::find_rate;
 use super::period::Period;
+use super::profile::Profile;
 use super::subscription::plan_of;
 use super::totals::Totals;
 use super::users::UserIndex;
@@ -78,8 +79,14 @@ impl State {
     }
 
     /// Applies or counts a record, or says why it is refused.
-    pub fn take_usage(&mut self, step: &mut Step<'_>, input: &Usage<'_>) -> Result<Outcome, Refusal> {
+    pub fn take_usage(
+        &mut self,
+        step: &mut Step<'_>,
+        input: &Usage<'_>,
+        profile: &Profile,
+    ) -> Result<Outcome, Refusal> {
         let at = self.effective(input.time, step.now);
+        step.changes.timers_moved |= input.session.is_some();
         if let Some((session, Phase::End)) = input.session {
             return self.end_session(step, input, session, at);
         }
@@ -96,10 +103,10 @@ impl State {
         if asks_payg && step.catalog.payg.is_none() {
             return Err(no_payg());
         }
-        let rate = rate_of(step.catalog, input, at)?;
+        let rate = rate_of(step.catalog, input, profile, at)?;
         if let Some((session, _)) = input.session {
             let user = self.known(input.user, who);
-            let asked = Asked { kind: input.kind, user, asks_payg, dimensions: input.dimensions };
+            let asked = Asked { kind: input.kind, user, asks_payg, dimensions: input.dimensions, profile };
             self.check_access(step, &asked);
             self.open_session(step, input, session, user, rate, at);
             return Ok(Outcome::Applied);
@@ -112,22 +119,25 @@ impl State {
             at,
             row,
             quantities: input.quantities,
-            dimensions: input.dimensions,
+            profile,
             lenient: false,
         };
         let charge = self.assess(step, &record)?;
         // Nothing is refused from here on.
         let user = self.known(input.user, who);
-        let asked = Asked { kind: input.kind, user, asks_payg, dimensions: input.dimensions };
+        let asked = Asked { kind: input.kind, user, asks_payg, dimensions: input.dimensions, profile };
         self.check_access(step, &asked);
         self.charge(step, &record, user, charge);
         Ok(Outcome::Applied)
     }
 
     /// See `Account::fetch`.
-    pub fn fetch(&self) -> u64 {
-        let limits = self.limits.iter().take(4).fold(0, |sum, limit| sum ^ limit.counter.fetch());
-        limits ^ self.users.fetch() ^ self.totals.fetch() ^ self.period.recorded.fetch()
+    pub fn fetch(&self, user: Option<&str>) -> u64 {
+        let own = self.subscription.start ^ self.period.span.start ^ self.bulk.nanos() as i64 ^ i64::from(self.plan);
+        let limits = self.limits.iter().take(6).fold(own as u64, |sum, limit| sum ^ limit.fetch());
+        let user = user.and_then(|name| self.users.find(name));
+        let of_user = user.map_or(0, |user| u64::from(self.users.get(user).appeared.0));
+        limits ^ of_user ^ self.totals.fetch(user) ^ self.period.recorded.fetch(None)
     }
 
     fn who(&self, catalog: &Catalog, user: Option<&str>) -> Result<Who, Refusal> {
@@ -162,8 +172,12 @@ fn no_payg() -> Refusal {
     Refusal::new(Reason::NoPayg, message)
 }
 
-fn rate_of(catalog: &Catalog, input: &Usage<'_>, at: Ms) -> Result<RateId, Refusal> {
-    find_rate(catalog, input.kind, input.dimensions, at, input.session.is_some()).ok_or_else(|| {
+fn rate_of(catalog: &Catalog, input: &Usage<'_>, profile: &Profile, at: Ms) -> Result<RateId, Refusal> {
+    let found = match input.session {
+        None => profile.rate(catalog, at),
+        Some(_) => find_rate(catalog, input.kind, input.dimensions, at, true),
+    };
+    found.ok_or_else(|| {
         let what = if input.session.is_some() { "with session_max " } else { "" };
         let (kind, time) = (input.kind, format_time(at));
         let message = format!("expected a rate {what}that fits type {kind:?} and its fields at {time}, found none");

@@ -10,6 +10,7 @@ use super::changes::{Stage, Step};
 use super::charge::{Billable, Row, Who};
 use super::effects::{Body, Outcome, Reason, Refusal};
 use super::input::{Billing, Dimension, Usage};
+use super::profile::Profile;
 use super::record::session_unknown;
 use super::users::UserIndex;
 use super::{Amount, Ms};
@@ -211,6 +212,7 @@ impl State {
         let fields = session.fields.texts();
         let (row_quantities, row_dimensions) = session.fields.read(row_catalog, seconds, &fields);
         let (quantities, dimensions) = session.fields.read(step.catalog, seconds, &fields);
+        let profile = Profile::of(step.catalog, &session.kind, &dimensions, &mut step.changes.names);
         let record = Billable {
             kind: &session.kind,
             user: session.user.map_or(Who::Nobody, Who::Known),
@@ -223,7 +225,7 @@ impl State {
                 dimensions: &row_dimensions,
             },
             quantities: &quantities,
-            dimensions: &dimensions,
+            profile: &profile,
             lenient,
         };
         let charge = self.assess(step, &record)?;

@@ -7,6 +7,7 @@ use super::catalogs::Catalogs;
 use super::changes::{Changes, Step};
 use super::effects::{Cause, Effects, Outcome, Reason, Refusal};
 use super::input::Usage;
+use super::profile::Profiles;
 use super::take_up::take_up;
 use super::timers::fire_due;
 
@@ -15,6 +16,7 @@ use super::timers::fire_due;
 pub struct Engine {
     pub catalogs: Catalogs,
     changes: Changes,
+    profiles: Profiles,
 }
 
 /// When an input is processed.
@@ -28,7 +30,7 @@ pub struct Moment {
 
 impl Engine {
     pub fn new(catalogs: Catalogs) -> Engine {
-        Engine { catalogs, changes: Changes::default() }
+        Engine { catalogs, changes: Changes::default(), profiles: Profiles::default() }
     }
 
     /// Folds a usage record. Timers of the account that are due by the clock fire first, and those it made due after it.
@@ -37,16 +39,22 @@ impl Engine {
         if let Err(refusal) = self.in_time(input, at) {
             return Outcome::Refused(refusal);
         }
+        let current = (self.catalogs.current_index(), &**self.catalogs.current());
+        let profile = self.profiles.of(current, input.kind, input.dimensions, &mut self.changes.names);
         let mut step = step(&self.catalogs, &mut self.changes, at.clock);
         let taken = match &mut account.state {
-            Some(state) => state.take_usage(&mut step, input),
+            Some(state) => state.take_usage(&mut step, input, profile),
             None => State::begun_by(&mut step, input).and_then(|mut state| {
-                let outcome = state.take_usage(&mut step, input)?;
+                let outcome = state.take_usage(&mut step, input, profile)?;
                 account.state = Some(state);
                 Ok(outcome)
             }),
         };
         match taken {
+            // Most records cross no edge and draw on nothing: there is nothing to evaluate.
+            Ok(outcome) if self.changes.is_still() && account.state.as_ref().is_some_and(|state| state.is_quiet()) => {
+                outcome
+            }
             Ok(outcome) => {
                 self.finish(account, at.clock, fx);
                 outcome
@@ -112,6 +120,13 @@ pub(super) fn step<'a>(catalogs: &'a Catalogs, changes: &'a mut Changes, now: Ms
 }
 
 impl State {
+    /// Whether nothing is evaluated after every input, whatever it changed.
+    fn is_quiet(&self) -> bool {
+        self.rare
+            .as_ref()
+            .is_none_or(|rare| rare.overflow.is_empty() && !rare.autopay.as_ref().is_some_and(|autopay| autopay.armed))
+    }
+
     /// Evaluates limits and balances once all changes of an input, or of an instant, are made.
     pub fn finish(&mut self, step: &mut Step<'_>, fx: &mut Effects) {
         self.evaluate_limits(step);

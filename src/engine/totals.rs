@@ -11,14 +11,12 @@ mod table;
 
 use self::amounts::Cells;
 pub use self::amounts::{Charges, Route};
-pub use self::names::Names;
+pub use self::names::{Name, Names};
 pub use self::rows::Row;
 use self::table::{Table, UserTable};
 use super::Amount;
 use super::calendar::MonthId;
-use super::catalog::{Breakdown, DimensionId, QuantityId, UnitId};
-use super::input::Dimension;
-use super::lookup::dimension;
+use super::catalog::{DimensionId, QuantityId, UnitId};
 
 /// Types, and values of a field, that are kept by name for a month; further ones count under `*`.
 pub const NAMES_MAX: usize = 1_000;
@@ -65,10 +63,11 @@ pub struct Tally {
 pub struct Applied<'a> {
     pub month: MonthId,
     /// The CloudEvents `type`.
-    pub kind: &'a str,
-    /// The user's index in the account.
+    pub kind: &'a Name,
+    /// The user's index in the account, where totals are broken down by it.
     pub user: Option<u32>,
-    pub dimensions: &'a [(DimensionId, Dimension<'a>)],
+    /// The distinct values of the fields by which totals are broken down.
+    pub values: &'a [(DimensionId, Name)],
     pub route: Route,
     pub unit: UnitId,
     pub charged: Amount,
@@ -77,36 +76,22 @@ pub struct Applied<'a> {
 }
 
 impl Totals {
-    /// Counts an applied record; `by` is the catalog's `[totals] by`.
-    pub fn applied(&mut self, names: &mut Names, by: &[Breakdown], record: &Applied<'_>) {
+    /// Counts an applied record.
+    pub fn applied(&mut self, record: &Applied<'_>) {
         let month = self.month_mut(record.month);
         month.records += 1;
         month.charges.add(record.route, record.unit, record.charged);
         if !record.quantities.is_empty() {
-            let kind = month.kinds.row(names, record.kind);
+            let kind = month.kinds.row(record.kind);
             for (quantity, amount) in record.quantities {
                 kind.add(*quantity, *amount);
             }
         }
-        for breakdown in by {
-            match breakdown {
-                Breakdown::User => {
-                    if let Some(user) = record.user {
-                        month.users.row(user).count(record);
-                    }
-                }
-                Breakdown::Dimension(id) => match dimension(record.dimensions, *id) {
-                    None => {}
-                    Some(Dimension::Text(text)) => month.value(names, *id, text).count(record),
-                    Some(Dimension::List(list)) => {
-                        for (place, text) in list.iter().enumerate() {
-                            if !list[..place].contains(text) {
-                                month.value(names, *id, text).count(record);
-                            }
-                        }
-                    }
-                },
-            }
+        if let Some(user) = record.user {
+            month.users.row(user).count(record);
+        }
+        for (id, value) in record.values {
+            month.field(*id).values.row(value).count(record);
         }
     }
 
@@ -126,7 +111,7 @@ impl Totals {
         if month.records < SAFE_RECORDS {
             return false;
         }
-        let kind = month.kinds.find(record.kind);
+        let kind = month.kinds.find(&record.kind.text);
         let counted = |quantity| kind.map_or(Amount::ZERO, |cells| cells.of(quantity));
         record.quantities.iter().any(|(quantity, amount)| counted(*quantity) + *amount >= Amount::TOTAL_LIMIT)
     }
@@ -140,11 +125,13 @@ impl Totals {
         self.months.is_empty()
     }
 
-    /// Reads a word of each table of the last month, see `State::fetch`.
-    pub(super) fn fetch(&self) -> u64 {
+    /// Reads a word of each table of the last month, see `Account::fetch`.
+    pub(super) fn fetch(&self, user: Option<u32>) -> u64 {
         let Some(month) = self.months.last() else { return 0 };
-        let values = month.field.as_ref().map_or(0, |field| field.values.fetch());
-        month.records ^ month.kinds.fetch() ^ month.users.fetch() ^ values
+        let values = month.field.as_ref().map_or(0, |field| field.values.fetch(|tally| tally.records));
+        let kinds = month.kinds.fetch(|cells| cells.as_slice().first().map_or(0, |cell| u64::from(cell.0)));
+        let users = user.map_or(0, |user| month.users.fetch(user));
+        month.records ^ month.charges.fetch() ^ kinds ^ users ^ values
     }
 
     pub fn month(&self, month: MonthId) -> Option<&Month> {
@@ -185,10 +172,6 @@ impl Month {
     /// Users, by their index in the account, with what was counted for them, in order of first appearance.
     pub fn users(&self) -> impl Iterator<Item = (u32, &Tally)> {
         self.users.rows()
-    }
-
-    fn value(&mut self, names: &mut Names, id: DimensionId, text: &str) -> &mut Tally {
-        self.field(id).values.row(names, text)
     }
 
     fn all_fields(&self) -> impl Iterator<Item = &Field> {

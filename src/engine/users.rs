@@ -69,12 +69,6 @@ impl Users {
         &mut self.list[index as usize]
     }
 
-    /// Reads a word of what finding a user needs, see `State::fetch`.
-    pub fn fetch(&self) -> u64 {
-        let hash = self.hashes.first().map_or(0, |hash| u64::from(*hash));
-        hash ^ self.list.first().map_or(0, |user| u64::from(user.appeared.0))
-    }
-
     pub fn find(&self, name: &str) -> Option<UserIndex> {
         match &self.index {
             Some(index) => index.find(hash(name), |at| *self.list[*at as usize].name == *name).copied(),

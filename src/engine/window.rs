@@ -75,11 +75,11 @@ impl Counter {
         }
     }
 
-    /// Reads a word of its panes, see `State::fetch`.
+    /// Reads a word of itself and its panes, see `Account::fetch`.
     pub(super) fn fetch(&self) -> u64 {
         match self {
             Counter::Sliding { panes: Some(panes), .. } => panes.fetch(),
-            _ => 0,
+            _ => self.used().nanos() as u64,
         }
     }
 

@@ -18,7 +18,7 @@ use bumpalo::Bump;
 use crate::engine::effects::{Reason, Refusal};
 use crate::engine::input::{Command, Usage};
 use crate::engine::{Catalog, calendar};
-use envelope::{Envelope, structured_text};
+use envelope::{Attributes, Envelope, structured_text};
 use fields::Fields;
 use form::{Forms, is_plain};
 pub use instant::Instants;
@@ -41,7 +41,19 @@ impl Decoder {
         record_bytes_max: usize,
         arena: &'a Bump,
     ) -> Result<Usage<'a>, Refusal> {
-        let (envelope, fields) = self.envelope(catalog, raw, record_bytes_max, arena)?;
+        let structured = structured_text(raw, record_bytes_max)?;
+        let plain = structured.is_some_and(|text| is_plain(text.as_bytes()));
+        let mut fields = Fields::new(arena, plain);
+        let mut attributes = Attributes::default();
+        let by_form =
+            structured.is_some_and(|text| self.forms.read(text, catalog, arena, &mut attributes, &mut fields));
+        let envelope = if by_form {
+            attributes.envelope(raw.key, plain)?
+        } else {
+            let envelope = Envelope::read(raw, record_bytes_max, arena, |reader| fields.read(catalog, reader))?;
+            structured.into_iter().for_each(|text| self.forms.learn(text, catalog, arena));
+            envelope
+        };
         let bad_field = |message| Refusal { reason: Reason::BadField, message };
         envelope.check_bounds().map_err(bad_field)?;
         if envelope.kind.starts_with("meterd.") {
@@ -70,30 +82,6 @@ impl Decoder {
             requests_given: fields.requests_given,
             dimensions: fields.dimensions,
         })
-    }
-
-    /// By a known form, or the long way.
-    #[inline]
-    fn envelope<'a>(
-        &mut self,
-        catalog: &Catalog,
-        raw: &Raw<'a>,
-        record_bytes_max: usize,
-        arena: &'a Bump,
-    ) -> Result<(Envelope<'a>, Fields<'a>), Refusal> {
-        let structured = structured_text(raw, record_bytes_max)?;
-        if let Some(text) = structured {
-            let plain = is_plain(text.as_bytes());
-            if let Some((attributes, fields)) = self.forms.read(text, catalog, plain, arena) {
-                return Ok((attributes.envelope(raw.key, plain)?, fields));
-            }
-        }
-        let mut fields = Fields::new(arena, false);
-        let envelope = Envelope::read(raw, record_bytes_max, arena, |reader| fields.read(catalog, reader))?;
-        if let Some(text) = structured {
-            self.forms.learn(text, catalog, arena);
-        }
-        Ok((envelope, fields))
     }
 
     /// A command, or why it is none.

@@ -97,7 +97,8 @@ impl LineForm {
         let rest = line.strip_prefix(&*self.before_timestamp)?;
         let (timestamp, rest) = rest.split_at_checked(plain_end(rest.as_bytes(), 0))?;
         let value = rest.strip_prefix(&*self.before_value)?.strip_suffix('}')?;
-        Some((timestamp, value))
+        // A string stands for the bytes of a record, and is read the long way.
+        value.starts_with('{').then_some((timestamp, value))
     }
 
     /// Takes up the form of a line that is valid, if it is that of a usage record with timestamp and value last.
@@ -256,6 +257,7 @@ mod tests {
         let next = line("1970-01-01T00:00:02Z", r#"{"b":"}"}"#);
         assert_eq!(form.usage(&next), Some(("1970-01-01T00:00:02Z", r#"{"b":"}"}"#)));
         assert_eq!(form.usage(&next.replace(": ", ":")), None);
+        assert_eq!(form.usage(&line("1970-01-01T00:00:02Z", r#""{\"b\":1}""#)), None, "the bytes of a record");
         assert_eq!(form.usage(&next[..next.len() - 1]), Some(("1970-01-01T00:00:02Z", r#"{"b":"}""#)), "no JSON");
     }
 

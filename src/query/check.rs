@@ -59,7 +59,7 @@ pub fn check(catalogs: &Catalogs, account: &Account, request: &CheckRequest, now
     {
         reasons.push(reason("balance_exhausted"));
     }
-    if !asks_payg && !state.plan_allows(catalog, asked.dimensions) {
+    if !asks_payg && !state.plan_allows(catalog, |group| group_fits(catalog, group, asked.dimensions)) {
         reasons.push(reason("not_in_plan"));
     }
     if asked.is_denied() {

@@ -143,7 +143,10 @@ impl Partition {
             sum ^= self.accounts.fetch_body(read.hash);
         }
         for read in reads {
-            sum ^= self.accounts.find_warm(read.input.account, read.hash).map_or(0, Account::fetch);
+            sum ^= self
+                .accounts
+                .find_warm(read.input.account, read.hash)
+                .map_or(0, |account| account.fetch(read.input.user));
         }
         std::hint::black_box(sum);
     }

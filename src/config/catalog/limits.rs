@@ -73,6 +73,7 @@ impl<'r> Check<'r> {
             kind,
             on_exceed,
             warn,
+            edges: Vec::new(),
         })
     }
 

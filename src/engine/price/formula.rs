@@ -15,6 +15,8 @@ pub struct Formula {
     scale: u8,
     /// `None`: the common denominator does not fit; always priced exactly.
     coefficients: Option<Coefficients>,
+    /// The quantities of the row's price, each once, in order of first appearance.
+    used: Vec<QuantityId>,
 }
 
 #[derive(Debug)]
@@ -36,7 +38,18 @@ struct Coefficient {
 impl Formula {
     pub fn new(rate: &Rate, units: &[Unit]) -> Formula {
         let scale = units[usize::from(rate.unit)].scale;
-        Formula { scale, coefficients: Coefficients::new(rate, scale) }
+        let mut used: Vec<QuantityId> = Vec::new();
+        for component in &rate.price {
+            if !used.contains(&component.quantity) {
+                used.push(component.quantity);
+            }
+        }
+        Formula { scale, coefficients: Coefficients::new(rate, scale), used }
+    }
+
+    #[inline]
+    pub(super) fn used(&self) -> &[QuantityId] {
+        &self.used
     }
 
     /// The price after rounding and minimum; `None` where it takes more than 128 bits to find it.

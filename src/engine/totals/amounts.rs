@@ -82,6 +82,10 @@ impl Charges {
         }
     }
 
+    pub fn fetch(&self) -> u64 {
+        u64::from(self.first.unit)
+    }
+
     pub fn of(&self, route: Route, unit: UnitId) -> Amount {
         let found = self.iter().find(|(of_route, of_unit, _)| *of_route == route && *of_unit == unit);
         found.map_or(Amount::ZERO, |(_, _, amount)| amount)

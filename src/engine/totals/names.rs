@@ -15,6 +15,13 @@ pub struct Names {
     sweep_at: usize,
 }
 
+/// A text that is held once, with its hash.
+#[derive(Clone, Debug)]
+pub struct Name {
+    pub text: Arc<str>,
+    pub hash: u64,
+}
+
 impl Default for Names {
     fn default() -> Names {
         Names { known: HashTable::new(), sweep_at: Names::SWEEP_MIN }
@@ -23,6 +30,12 @@ impl Default for Names {
 
 impl Names {
     const SWEEP_MIN: usize = 65_536;
+
+    /// The text as all accounts hold it.
+    pub fn name(&mut self, text: &str) -> Name {
+        let hash = hash_of(text);
+        Name { text: self.intern(hash, text), hash }
+    }
 
     pub fn find(&self, hash: u64, text: &str) -> Option<&Arc<str>> {
         self.known.find(hash, |name| **name == *text)

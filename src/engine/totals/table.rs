@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 
 use super::names::hash_of;
-use super::{NAMES_MAX, Names, OTHERS, Tally};
+use super::{NAMES_MAX, Name, OTHERS, Tally};
 
 /// Rows by name, in order of first appearance. Few names are compared by address; many are found by hash.
 #[derive(Clone, Debug)]
@@ -46,19 +46,12 @@ impl PartialEq for UserTable {
 }
 
 impl<T: Default> Table<T> {
-    /// The row of `text`, or of `*` where the table is full.
-    pub fn row(&mut self, names: &mut Names, text: &str) -> &mut T {
-        let hash = hash_of(text);
-        let known = names.find(hash, text);
-        let place =
-            known.and_then(|name| self.place_by_address(name)).or_else(|| self.place_by_text(names, hash, text));
-        let place = match place {
+    /// The row of `name`, or of `*` where the table is full.
+    #[inline]
+    pub fn row(&mut self, name: &Name) -> &mut T {
+        let place = match self.place_by_address(name) {
             Some(place) => place,
-            None if self.named() < NAMES_MAX => self.push(names.intern(hash, text), hash, T::default()),
-            None => match self.others {
-                Some(place) => place as usize,
-                None => self.push(names.intern(hash_of(OTHERS), OTHERS), hash_of(OTHERS), T::default()),
-            },
+            None => self.place_by_text(name),
         };
         &mut self.rows[place].1
     }
@@ -71,13 +64,14 @@ impl<T: Default> Table<T> {
     }
 }
 
-impl<T> Table<T> {
+impl<T: Default> Table<T> {
     pub fn rows(&self) -> impl Iterator<Item = (&str, &T)> {
         self.rows.iter().map(|(name, row)| (&**name, row))
     }
 
-    pub fn fetch(&self) -> u64 {
-        self.rows.first().map_or(0, |(name, _)| name.len() as u64)
+    /// Reads a word of its first rows.
+    pub fn fetch(&self, word: impl Fn(&T) -> u64) -> u64 {
+        self.rows.iter().take(8).fold(0, |sum, (_, row)| sum ^ word(row))
     }
 
     /// Appends a row whose name is new.
@@ -91,20 +85,26 @@ impl<T> Table<T> {
         self.rows.len() - usize::from(self.others.is_some())
     }
 
-    /// A name that was read from a store is found by its text, and then takes the address of the shared one.
-    fn place_by_text(&mut self, names: &mut Names, hash: u64, text: &str) -> Option<usize> {
-        let place = self.place(hash, text)?;
-        if self.places.is_none() {
-            self.rows[place].0 = names.intern(hash, text);
-        }
-        Some(place)
+    #[inline]
+    fn place_by_address(&self, name: &Name) -> Option<usize> {
+        self.rows.iter().take(FEW).position(|(known, _)| Arc::ptr_eq(known, &name.text))
     }
 
-    fn place_by_address(&self, name: &Arc<str>) -> Option<usize> {
-        if self.places.is_some() {
-            return None;
+    /// A name that was read from a store is found by its text, and then takes the address of the shared one.
+    fn place_by_text(&mut self, name: &Name) -> usize {
+        if let Some(place) = self.place(name.hash, &name.text) {
+            if place < FEW {
+                self.rows[place].0 = Arc::clone(&name.text);
+            }
+            return place;
         }
-        self.rows.iter().position(|(known, _)| Arc::ptr_eq(known, name))
+        if self.named() < NAMES_MAX {
+            return self.push(Arc::clone(&name.text), name.hash, T::default());
+        }
+        match self.others {
+            Some(place) => place as usize,
+            None => self.push(OTHERS.into(), hash_of(OTHERS), T::default()),
+        }
     }
 
     fn place(&self, hash: u64, text: &str) -> Option<usize> {
@@ -151,8 +151,9 @@ impl UserTable {
         &mut self.rows[place].1
     }
 
-    pub fn fetch(&self) -> u64 {
-        self.rows.first().map_or(0, |(user, _)| u64::from(*user))
+    /// Reads a word of where the user's row is, most likely.
+    pub fn fetch(&self, user: u32) -> u64 {
+        self.rows.get(user as usize).map_or(0, |(_, tally)| tally.records)
     }
 
     pub fn rows(&self) -> impl Iterator<Item = (u32, &Tally)> {

@@ -3,14 +3,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::engine::fixture::amount;
 
-const BY: [Breakdown; 2] = [Breakdown::Dimension(0), Breakdown::User];
-
-fn record<'a>(kind: &'a str, dimensions: &'a [(DimensionId, Dimension<'a>)]) -> Applied<'a> {
+fn record<'a>(kind: &'a Name, values: &'a [(DimensionId, Name)]) -> Applied<'a> {
     Applied {
         month: 24_322,
         kind,
         user: None,
-        dimensions,
+        values,
         route: Route::Plan,
         unit: 0,
         charged: amount("1.5"),
@@ -25,14 +23,15 @@ fn charges(tally: &Charges) -> Vec<(Route, UnitId, String)> {
 #[test]
 fn records_are_counted_by_month_type_and_field() {
     let (mut totals, mut names) = (Totals::default(), Names::default());
-    let opus = [(0, Dimension::Text("opus"))];
-    let both = [(0, Dimension::List(&["opus", "haiku", "opus"]))];
+    let (llm, free) = (names.name("llm.call"), names.name("free"));
+    let opus = [(0, names.name("opus"))];
+    let both = [(0, names.name("opus")), (0, names.name("haiku"))];
     let tokens = [(3, amount("1200")), (1, amount("1"))];
-    let call = Applied { user: Some(5), quantities: &tokens, ..record("llm.call", &opus) };
-    totals.applied(&mut names, &BY, &call);
-    totals.applied(&mut names, &BY, &Applied { user: Some(2), route: Route::Overflow, unit: 1, ..call });
-    totals.applied(&mut names, &BY, &Applied { charged: Amount::ZERO, ..record("free", &both) });
-    totals.applied(&mut names, &BY, &Applied { month: 24_320, ..call });
+    let call = Applied { user: Some(5), quantities: &tokens, ..record(&llm, &opus) };
+    totals.applied(&call);
+    totals.applied(&Applied { user: Some(2), route: Route::Overflow, unit: 1, ..call });
+    totals.applied(&Applied { charged: Amount::ZERO, ..record(&free, &both) });
+    totals.applied(&Applied { month: 24_320, ..call });
     totals.failed(24_321);
     assert_eq!(totals.months().iter().map(|month| month.month).collect::<Vec<_>>(), [24_320, 24_321, 24_322]);
 
@@ -58,11 +57,11 @@ fn beyond_a_thousand_names_everything_is_others() {
     let tokens = [(0, amount("2"))];
     for n in 0..NAMES_MAX + 5 {
         let name = format!("name-{n}");
-        let value = [(0, Dimension::Text(&name))];
-        totals.applied(&mut names, &BY, &Applied { quantities: &tokens, ..record(&name, &value) });
+        let (kind, value) = (names.name(&name), [(0, names.name(&name))]);
+        totals.applied(&Applied { quantities: &tokens, ..record(&kind, &value) });
     }
-    let again = [(0, Dimension::Text("name-999"))];
-    totals.applied(&mut names, &BY, &Applied { quantities: &tokens, ..record("name-999", &again) });
+    let (kind, again) = (names.name("name-999"), [(0, names.name("name-999"))]);
+    totals.applied(&Applied { quantities: &tokens, ..record(&kind, &again) });
     let month = totals.month(24_322).expect("counted");
     assert_eq!((month.kinds().count(), month.values(0).count()), (NAMES_MAX + 1, NAMES_MAX + 1));
     assert_eq!(month.kinds().last(), Some((OTHERS, &[(0, amount("10"))][..])));
@@ -75,14 +74,15 @@ fn totals_hold_ten_to_the_eighteenth_with_nine_decimals() {
     let (mut totals, mut names) = (Totals::default(), Names::default());
     let most = amount("999999999999999.999999999");
     let tokens = [(0, most)];
-    let large = Applied { charged: most, quantities: &tokens, ..record("llm.call", &[]) };
+    let llm = names.name("llm.call");
+    let large = Applied { charged: most, quantities: &tokens, ..record(&llm, &[]) };
     for _ in 0..99_999 {
-        totals.applied(&mut names, &BY, &large);
+        totals.applied(&large);
     }
     let month = totals.month(24_322).expect("counted");
     assert_eq!(charges(month.charges()), [(Route::Plan, 0, "99998999999999999999.999900001".to_owned())]);
     assert!(!totals.would_overflow(&large));
-    totals.applied(&mut names, &BY, &large);
+    totals.applied(&large);
     assert!(totals.would_overflow(&large));
     assert!(totals.would_overflow(&Applied { charged: Amount::ZERO, ..large }), "by its quantity");
     assert!(!totals.would_overflow(&Applied { month: 24_323, ..large }));
@@ -94,9 +94,10 @@ fn totals_hold_ten_to_the_eighteenth_with_nine_decimals() {
 fn names_are_shared_and_dropped_when_unused() {
     let mut names = Names::default();
     let (mut one, mut other) = (Totals::default(), Totals::default());
-    let value = [(0, Dimension::Text("opus"))];
-    one.applied(&mut names, &BY, &record("llm.call", &value));
-    other.applied(&mut names, &BY, &record("llm.call", &value));
+    let (llm, value) = (names.name("llm.call"), [(0, names.name("opus"))]);
+    one.applied(&record(&llm, &value));
+    other.applied(&record(&llm, &value));
+    drop((llm, value));
     let hash = names::hash_of("opus");
     assert_eq!(names.find(hash, "opus").map(std::sync::Arc::strong_count), Some(3));
     drop((one, other));
@@ -121,7 +122,8 @@ proptest! {
                 let bytes = postcard::to_stdvec(&totals).expect("encodes");
                 copy = postcard::from_bytes(&bytes).expect("decodes");
             }
-            let dimensions = [(0, Dimension::Text(value.as_str()))];
+            let (kind, values) = (names.name(&kind), [(0, names.name(&value))]);
+            let (copied_kind, copied_values) = (fresh.name(&kind.text), [(0, fresh.name(&value))]);
             let quantities = [(unit.into(), Amount::whole(charged + 1))];
             let record = Applied {
                 month,
@@ -129,11 +131,11 @@ proptest! {
                 unit,
                 charged: Amount::whole(charged),
                 quantities: &quantities,
-                ..record(&kind, &dimensions)
+                ..record(&kind, &values)
             };
-            totals.applied(&mut names, &BY, &record);
+            totals.applied(&record);
             if step >= half {
-                copy.applied(&mut fresh, &BY, &record);
+                copy.applied(&Applied { kind: &copied_kind, values: &copied_values, ..record });
             }
         }
         prop_assert_eq!(&copy, &totals);

@@ -82,6 +82,8 @@ pub(super) enum Value<'a> {
     Absent,
     Text(&'a str),
     Bool(bool),
+    /// A number without fraction and exponent, of at most 15 digits.
+    Whole(i64),
     Number(&'a str),
     List(&'a [&'a str]),
     /// What no field may be.
@@ -108,6 +110,11 @@ impl<'a> Fields<'a> {
             bad_field: None,
             bad_quantity: None,
         }
+    }
+
+    /// Forgets what was read.
+    pub fn clear(&mut self) {
+        *self = Fields::new(self.arena, self.plain);
     }
 
     /// Reads the value of `data`, whatever it is.
@@ -188,6 +195,7 @@ impl<'a> Fields<'a> {
     #[inline]
     fn quantity(&mut self, id: QuantityId, name: &str, value: Value<'a>) {
         let read = match value {
+            Value::Whole(number) => Ok(Amount::whole(number)),
             Value::Number(text) => decimal::of_number(text),
             Value::Text("") => return self.bad_field(format!("{name}: expected a quantity, found an empty string")),
             Value::Text(text) => decimal::of_string(text, false),
@@ -234,7 +242,7 @@ impl<'a> Fields<'a> {
                 Err(message) => return self.bad_field(message),
             },
             Value::Other(message) => return self.bad_field(format!("{name}: {message}")),
-            Value::Number(_) | Value::Absent => return,
+            Value::Number(_) | Value::Whole(_) | Value::Absent => return,
         };
         if let Some(id) = id {
             self.dimensions.push((id, dimension));
@@ -315,7 +323,7 @@ impl Value<'_> {
             Value::Absent => "nothing",
             Value::Text(_) => "a string",
             Value::Bool(_) => "a boolean",
-            Value::Number(_) => "a number",
+            Value::Number(_) | Value::Whole(_) => "a number",
             Value::List(_) => "an array",
             Value::Other(_) => "what no field may be",
         }

@@ -59,22 +59,25 @@ impl Forms {
         &mut self,
         text: &'a str,
         catalog: &Catalog,
-        plain: bool,
         arena: &'a Bump,
-    ) -> Option<(Attributes<'a>, Fields<'a>)> {
+        attributes: &mut Attributes<'a>,
+        fields: &mut Fields<'a>,
+    ) -> bool {
         for place in 0..self.kept.len() {
             let form = &self.kept[place];
             if form.catalog != catalog.hash {
                 continue;
             }
-            if let Some(read) = form.read(text, plain, arena) {
+            if form.read(text, arena, attributes, fields).is_some() {
                 if place > 0 {
                     self.kept.swap(place, place - 1);
                 }
-                return Some(read);
+                return true;
             }
+            *attributes = Attributes::default();
+            fields.clear();
         }
-        None
+        false
     }
 
     /// Takes up the form of a record that was read the long way and is valid.
@@ -127,10 +130,14 @@ impl Form {
         Ok(small.then_some(Form { catalog: catalog.hash, steps, rest }))
     }
 
-    fn read<'a>(&self, text: &'a str, plain: bool, arena: &'a Bump) -> Option<(Attributes<'a>, Fields<'a>)> {
+    fn read<'a>(
+        &self,
+        text: &'a str,
+        arena: &'a Bump,
+        attributes: &mut Attributes<'a>,
+        fields: &mut Fields<'a>,
+    ) -> Option<()> {
         let bytes = text.as_bytes();
-        let mut attributes = Attributes::default();
-        let mut fields = Fields::new(arena, plain);
         let mut at = 0;
         for step in &self.steps {
             if !begins(bytes.get(at..)?, &step.before) {
@@ -148,7 +155,7 @@ impl Form {
                 }
             }
         }
-        (bytes[at..] == *self.rest).then_some((attributes, fields))
+        (bytes[at..] == *self.rest).then_some(())
     }
 }
 
@@ -178,6 +185,9 @@ fn data_value<'a>(text: &'a str, at: &mut usize, arena: &'a Bump) -> Option<fiel
     if let Some(plain) = plain_text(text, at) {
         return Some(fields::Value::Text(plain));
     }
+    if let Some(number) = whole(text.as_bytes(), at) {
+        return Some(fields::Value::Whole(number));
+    }
     general(text, at, 2, arena, |reader| value(reader, arena))
 }
 
@@ -195,6 +205,27 @@ fn plain_text<'a>(text: &'a str, at: &mut usize) -> Option<&'a str> {
     }
     *at = end + 1;
     Some(&text[start..end])
+}
+
+/// A number of at most 15 digits, without sign, fraction and exponent.
+#[inline]
+fn whole(bytes: &[u8], at: &mut usize) -> Option<i64> {
+    let rest = bytes.get(*at..)?;
+    let mut value = 0i64;
+    let mut length = 0;
+    while let Some(digit @ b'0'..=b'9') = rest.get(length) {
+        value = value * 10 + i64::from(digit - b'0');
+        length += 1;
+        if length > 15 {
+            return None;
+        }
+    }
+    let goes_on = matches!(rest.get(length), Some(b'.' | b'e' | b'E'));
+    if length == 0 || goes_on || (length > 1 && rest[0] == b'0') {
+        return None;
+    }
+    *at += length;
+    Some(value)
 }
 
 /// Any value at `at`, inside `depth` objects.
