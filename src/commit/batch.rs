@@ -76,6 +76,9 @@ pub struct Batch {
     pub notices: Notices,
     pub quarantined: Vec<Quarantined>,
     pub state: StateWrites,
+    /// Of a claim: up to which offset of the state topic the local store is complete, if its copy is of use, and where
+    /// that topic ended.
+    pub follows: Option<(Option<i64>, i64)>,
     pub tally: Tally,
     /// Records and bytes folded, by `Input::index`.
     pub read: [(u64, u64); 2],

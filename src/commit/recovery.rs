@@ -69,6 +69,8 @@ pub struct Recovered {
     pub configured: bool,
     /// In force from here on.
     pub configuration: Arc<FoldConfiguration>,
+    /// The local store is complete up to this offset of the state topic; `None`: what it holds is of no use.
+    pub stored: Option<i64>,
     /// Next offset of the state topic.
     pub state_end: i64,
 }
@@ -102,7 +104,7 @@ impl<L: Log> Recovery<L> {
             return Ok(None);
         }
         let tail = Tail { records, configurations: state.configurations, genesis };
-        let recovered = self.fold(partition, &tail, state.accounts, state_high)?;
+        let recovered = self.fold(partition, &tail, state.accounts, (state.stored, state_high))?;
         let took = self.reader.now() - begun;
         self.metrics.recovered(took);
         tracing::info!(
@@ -145,6 +147,8 @@ impl<L: Log> Recovery<L> {
             genesis: Some(genesis),
             configured: false,
             configuration,
+            // What it may hold is of another deployment.
+            stored: state_copy::cleared(self, partition, state_high),
             state_end: state_high,
         })
     }
@@ -287,7 +291,13 @@ impl<L: Log> Recovery<L> {
     }
 
     /// Folds the journaled batches from the horizon on, then takes up the identities.
-    fn fold(&self, partition: i32, tail: &Tail, accounts: Loading, state_end: i64) -> Result<Recovered, Stop> {
+    fn fold(
+        &self,
+        partition: i32,
+        tail: &Tail,
+        accounts: Loading,
+        stored: (Option<i64>, i64),
+    ) -> Result<Recovered, Stop> {
         let last = tail.last();
         let stale = |record: &JournalRecord| {
             record.sequence >= last.horizon && !record.runs.is_empty() && record.engine_revision != engine::REVISION
@@ -333,7 +343,8 @@ impl<L: Log> Recovery<L> {
             place,
             configured,
             configuration,
-            state_end,
+            stored: stored.0,
+            state_end: stored.1,
         })
     }
 

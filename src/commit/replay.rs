@@ -4,7 +4,11 @@
 //! is skipped; timers of other accounts fire up to k's cursor; effects are dropped, after their digests were compared.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
+
+use bumpalo::Bump;
+use bumpalo::collections::Vec as BumpVec;
 
 use hashbrown::{HashMap, HashSet};
 
@@ -23,6 +27,8 @@ use crate::shard::accounts::hash_account;
 use crate::shard::{Gate, IdentityKey, Loading, Partition, Rules, Sink};
 use crate::wire::notice::{CauseInput, Envelope, write_notice};
 
+/// Usage records whose state is fetched together.
+const GROUP: usize = 64;
 /// Inputs read at once while batches are folded again.
 pub const INPUTS_MAX: i64 = 200_000;
 
@@ -162,7 +168,7 @@ fn fold_batch<L: Log>(
     let mut gate = Gate::Replay { accepted, batch: record.sequence };
     let mut sink = Digests::new(recovery, number);
     let mut sum = crc32fast::Hasher::new();
-    let mut count = 0;
+    let (mut count, mut arena) = (0, Bump::new());
     for run in &record.runs {
         let (input, until, wall) = match *run {
             Run::Tick { clock } => {
@@ -171,18 +177,27 @@ fn fold_batch<L: Log>(
             }
             Run::Records { input, until, wall } => (input, until, wall),
         };
-        while let Some((batch, index)) = front(&mut inputs[input.index()], until) {
-            let head = batch.head(index).expect("the index is within the batch");
-            let mut headers = Vec::new();
-            let raw = batch.raw(index, &mut headers);
-            checksum(&mut sum, head, &raw);
-            sink.current = Some((input, head.offset));
-            let clock = clock_of(head.timestamp, wall);
-            match input {
-                Input::Usage => fold.usage(&raw, clock, &mut gate, &mut sink),
-                Input::Accounts => fold.command(&raw, clock, &gate, &mut sink),
-            };
-            count += 1;
+        while let Some((batch, group)) = front_group(&mut inputs[input.index()], until, GROUP) {
+            count += group.len() as u64;
+            arena.reset();
+            let mut reads = BumpVec::with_capacity_in(group.len(), &arena);
+            for index in group {
+                let head = batch.head(index).expect("the index is within the batch");
+                let raw = batch.raw_in(index, &arena);
+                checksum(&mut sum, head, &raw);
+                let clock = clock_of(head.timestamp, wall);
+                if input == Input::Usage {
+                    reads.push((head.offset, clock, fold.read(&raw, &arena)));
+                } else {
+                    sink.current = Some((input, head.offset));
+                    fold.command(&raw, clock, &gate, &mut sink);
+                }
+            }
+            fold.fetch(reads.iter().filter_map(|(.., read)| read.as_ref().ok()));
+            for (offset, clock, read) in &reads {
+                sink.current = Some((input, *offset));
+                fold.fold(read, *clock, &mut gate, &mut sink);
+            }
         }
     }
     fold.fire_through(record.end.cursor, usize::MAX, &gate, &mut sink);
@@ -209,20 +224,26 @@ pub type Inputs = VecDeque<(Arc<RawBatch>, usize)>;
 
 /// The next record before offset `until`, if there is one.
 pub fn front(inputs: &mut Inputs, until: i64) -> Option<(Arc<RawBatch>, usize)> {
-    let (batch, index) = inputs.front_mut()?;
-    let head = batch.head(*index)?;
-    if head.offset >= until {
+    front_group(inputs, until, 1).map(|(batch, group)| (batch, group.start))
+}
+
+/// The next records before offset `until`, at most `count`, if there are some.
+fn front_group(inputs: &mut Inputs, until: i64, count: usize) -> Option<(Arc<RawBatch>, Range<usize>)> {
+    let (batch, first) = inputs.front_mut()?;
+    let end = (*first..batch.len().min(*first + count))
+        .take_while(|index| batch.head(*index).is_some_and(|head| head.offset < until));
+    let group = *first..*first + end.count();
+    if group.is_empty() {
         return None;
     }
-    let taken = (Arc::clone(batch), *index);
-    *index += 1;
-    if *index == batch.len() {
+    let taken = (Arc::clone(batch), group.clone());
+    *first = group.end;
+    if *first == batch.len() {
         inputs.pop_front();
     }
     Some(taken)
 }
 
-/// The records of an input between two offsets, which must all be there.
 pub fn read_inputs<L: Log>(
     recovery: &Recovery<L>,
     number: i32,

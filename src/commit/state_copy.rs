@@ -3,6 +3,8 @@
 //! The store is a cache of the topic and says up to which offset of it it is complete. One path serves a cold start, a
 //! warm one, and a partition that comes back after another instance owned it.
 
+use std::collections::BTreeMap;
+
 use hashbrown::HashMap;
 
 use super::configuration::FoldConfiguration;
@@ -12,48 +14,60 @@ use super::reader::Stretch;
 use super::recovery::Recovery;
 use super::stop::Stop;
 use crate::shard::Loading;
-use crate::store::Complete;
 use crate::store::record::{self, RecordError, StateRecord};
 
-/// Records written to the store at once while it is completed.
-const CHUNK: usize = 20_000;
+/// Records by which a recovery itself completes the store, at most.
+const WRITES_MAX: usize = 20_000;
 
 #[derive(Default)]
 pub struct StateCopy {
     pub accounts: Loading,
     pub configurations: HashMap<[u8; 16], FoldConfiguration>,
     pub genesis: Option<Genesis>,
+    /// The offset of the state topic up to which the local store is complete; `None`: what it holds is of no use.
+    pub stored: Option<i64>,
 }
 
 /// Reads the partition's state up to `high`, the state topic's high watermark.
 pub fn read<L: Log>(recovery: &Recovery<L>, partition: i32, high: i64) -> Result<StateCopy, Stop> {
     let (low, _) = recovery.reader.watermarks(&recovery.topics.state, partition)?;
     let (mut copy, from) = match from_store(recovery, partition, high) {
-        Some((copy, offset)) => (copy, offset.max(low)),
-        None => {
-            if let Err(error) = recovery.store.clear(partition) {
-                note_failure(recovery, partition, &error.to_string());
-            }
-            (StateCopy::default(), low)
-        }
+        Some((copy, offset)) => (StateCopy { stored: Some(offset), ..copy }, offset.max(low)),
+        None => (StateCopy { stored: cleared(recovery, partition, low), ..StateCopy::default() }, low),
     };
     let stretch = Stretch { topic: &recovery.topics.state, partition, from, until: high };
-    let mut writes = Vec::new();
+    let mut writes = BTreeMap::new();
     recovery.reader.read(stretch, &mut |record| {
         let (key, value) = (record.key().unwrap_or_default(), record.value().unwrap_or_default());
         copy.take(key, value).map_err(|error| {
             let place = format!("{}/{partition} at offset {}", recovery.topics.state, record.offset());
             Stop::data(format!("{place} is no state record of this meterd: {error}"))
         })?;
-        writes.push((key.to_vec(), value.to_vec()));
-        if writes.len() == CHUNK {
-            // Complete only up to where it was before: what is ahead of that is written again, with the same end.
-            apply(recovery, partition, &mut writes, &recovery.complete(from));
+        if writes.len() <= WRITES_MAX {
+            writes.insert(key.to_vec(), value.to_vec());
         }
         Ok(())
     })?;
-    apply(recovery, partition, &mut writes, &recovery.complete(high.max(from)));
+    // More than a little is left to the store's writer, once the partition is live.
+    if from < high && writes.len() <= WRITES_MAX && copy.stored.is_some() {
+        let mut records = writes.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
+        match recovery.store.apply(partition, &mut records, &recovery.complete(high)) {
+            Ok(()) => copy.stored = Some(high),
+            Err(error) => note_failure(recovery, partition, &error.to_string()),
+        }
+    }
     Ok(copy)
+}
+
+/// Makes the store's copy of the partition empty, and so complete up to where the state topic begins.
+pub fn cleared<L: Log>(recovery: &Recovery<L>, partition: i32, low: i64) -> Option<i64> {
+    match recovery.store.clear(partition) {
+        Ok(()) => Some(low),
+        Err(error) => {
+            note_failure(recovery, partition, &error.to_string());
+            None
+        }
+    }
 }
 
 /// What the local store holds, and the state topic's offset from which to go on; `None`: nothing that can be used.
@@ -81,14 +95,6 @@ fn from_store<L: Log>(recovery: &Recovery<L>, partition: i32, high: i64) -> Opti
         return None;
     }
     Some((copy, complete.state_offset))
-}
-
-fn apply<L: Log>(recovery: &Recovery<L>, partition: i32, writes: &mut Vec<(Vec<u8>, Vec<u8>)>, complete: &Complete) {
-    let mut records = writes.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
-    if let Err(error) = recovery.store.apply(partition, &mut records, complete) {
-        note_failure(recovery, partition, &error.to_string());
-    }
-    writes.clear();
 }
 
 fn note_failure<L: Log>(recovery: &Recovery<L>, partition: i32, error: &str) {

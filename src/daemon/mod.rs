@@ -17,6 +17,7 @@ pub mod inspect;
 mod locator;
 pub mod message;
 pub mod owned;
+mod queue;
 mod recoveries;
 pub mod settings;
 pub mod shard;
@@ -225,8 +226,10 @@ impl Parts {
             state_topic: self.found.place.topics.last().map(|(_, id)| id.clone()).unwrap_or_default(),
             metrics: Arc::clone(&self.metrics),
         };
+        let log = Reader::open(&settings::free_consumer(&self.config))?;
+        let state_topic = self.config.kafka.topics.state.clone();
         threads.store = Some(spawn("store", &stop, move || {
-            writer.run(&store_inbox);
+            writer.run(&store_inbox, &log, &state_topic);
             Ok(())
         })?);
 

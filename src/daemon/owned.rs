@@ -7,12 +7,15 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
+use bumpalo::Bump;
+use bumpalo::collections::Vec as BumpVec;
 use crossbeam_channel::Sender;
 
 use super::clock::Now;
+use super::queue::Queue;
 use super::settings::Settings;
 use crate::commit::accepted::Accepted;
 use crate::commit::batch::{Batch, Names, OpenBatch};
@@ -22,15 +25,19 @@ use crate::commit::journal::{Genesis, JournalRecord, Position, Writer};
 use crate::commit::marks::Marks;
 use crate::commit::recovery::Recovered;
 use crate::commit::replay::clock_of;
+use crate::engine::effects::Refusal;
 use crate::engine::{self, Catalog, Ms};
 use crate::ingest::consumer::{Backlog, Fetched};
+use crate::ingest::decode::Raw;
 use crate::ingest::merge::{self, Next, Side};
-use crate::ingest::raw::{Input, RawBatch};
-use crate::shard::{Gate, Partition, StateWrites};
+use crate::ingest::raw::{Head, Input, RawBatch};
+use crate::shard::{Gate, Partition, Read, StateWrites};
 use crate::store::record;
 
 /// Inputs folded before other partitions and messages are looked at.
 const TURN: usize = 1_024;
+/// Usage records that are read together.
+const GROUP: usize = 64;
 /// Timers of other accounts that fire between two inputs.
 const TIMERS_TURN: usize = 1_000;
 /// Bytes of checkpoints in one commit, at most.
@@ -59,7 +66,11 @@ pub struct Owned {
     draining: Option<Sender<i32>>,
     /// Answers to readers that wait for the commit of a batch.
     waiting: Vec<(u64, Answer)>,
+    /// What the claim tells the store's writer.
+    follows: Option<(Option<i64>, i64)>,
     names: Arc<Names>,
+    /// What the records of a group need besides themselves while they are folded.
+    arena: Bump,
 }
 
 /// An answer that may leave once its batch is committed.
@@ -79,17 +90,6 @@ struct InFlight {
     claim: bool,
     /// The latest time among its identities.
     latest: Ms,
-}
-
-/// One input of the partition.
-struct Queue {
-    batches: VecDeque<(RawBatch, usize)>,
-    /// The next offset to be folded.
-    next: i64,
-    /// The next offset that may be fetched: what is before it was seen.
-    position: i64,
-    at_end: bool,
-    queued: Arc<AtomicUsize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +112,7 @@ pub struct Turned {
 
 impl Owned {
     pub fn new(number: i32, epoch: u64, recovered: Recovered, names: Arc<Names>, now: Now) -> Owned {
+        let follows = Some((recovered.stored, recovered.state_end));
         let Recovered { fold, sequence, position, marks, genesis, place, configured, configuration, .. } = recovered;
         let queue = |input: Input| Queue {
             batches: VecDeque::new(),
@@ -139,7 +140,9 @@ impl Owned {
             tick: Tick::Idle,
             draining: None,
             waiting: Vec::new(),
+            follows,
             names,
+            arena: Bump::new(),
         }
     }
 
@@ -201,10 +204,14 @@ impl Owned {
             self.fold.fire_due(&Gate::Live, TIMERS_TURN, &mut self.open);
             match merge::next(self.queues[0].side(), self.queues[1].side()) {
                 Next::Take(input) => {
-                    if !self.fold_one(input, now.wall, agrees, &backlog[input.index()]) {
+                    let folded = match input {
+                        Input::Usage => self.fold_usage(settings, now.wall, agrees, &backlog[input.index()]),
+                        Input::Accounts => self.fold_command(now.wall, agrees, &backlog[input.index()]),
+                    };
+                    if folded == 0 {
                         return turned;
                     }
-                    turned.folded += 1;
+                    turned.folded += folded;
                 }
                 Next::WaitFor(input) => {
                     turned.starving = Some(input);
@@ -220,28 +227,82 @@ impl Owned {
         turned
     }
 
-    /// Folds the next record of an input. False where it must wait: the wall clock, which is in doubt, would decide its
-    /// time.
-    fn fold_one(&mut self, input: Input, wall: Ms, agrees: bool, backlog: &Backlog) -> bool {
-        let queue = &mut self.queues[input.index()];
-        let Some((batch, index)) = queue.batches.front() else { return false };
-        let Some(head) = batch.head(*index) else { return false };
+    /// Folds the next command. 0 where it must wait: the wall clock, which is in doubt, would decide its time.
+    fn fold_command(&mut self, wall: Ms, agrees: bool, backlog: &Backlog) -> usize {
+        let queue = &mut self.queues[Input::Accounts.index()];
+        let Some((batch, index)) = queue.batches.front() else { return 0 };
+        let Some(head) = batch.head(*index) else { return 0 };
         let clock = clock_of(head.timestamp, wall);
         let clamped = clock != head.timestamp;
         if clamped && !agrees {
-            return false;
+            return 0;
         }
         let mut headers = Vec::new();
         let raw = batch.raw(*index, &mut headers);
-        self.open.begin_record(input, head, &raw, wall, clamped);
-        let outcome = match input {
-            Input::Usage => self.fold.usage(&raw, clock, &mut Gate::Live, &mut self.open),
-            Input::Accounts => self.fold.command(&raw, clock, &Gate::Live, &mut self.open),
-        };
+        self.open.begin_record(Input::Accounts, head, &raw, wall, clamped);
+        let outcome = self.fold.command(&raw, clock, &Gate::Live, &mut self.open);
         self.open.end_record(&raw, &outcome);
         queue.next = head.offset + 1;
-        queue.advance(backlog);
-        true
+        queue.advance(1, backlog);
+        1
+    }
+
+    /// Folds usage records up to the next command, as many as are read together; how many. 0 as for a command.
+    fn fold_usage(&mut self, settings: &Settings, wall: Ms, agrees: bool, backlog: &Backlog) -> usize {
+        let until = match self.queues[Input::Accounts.index()].side() {
+            Side::Head(command) => Some(command),
+            _ => None,
+        };
+        let Some((batch, first)) = self.queues[Input::Usage.index()].batches.pop_front() else { return 0 };
+        let mut arena = std::mem::take(&mut self.arena);
+        let mut folded = 0;
+        for (head, raw, read) in self.read_group(&batch, first, until, &arena) {
+            let clock = clock_of(head.timestamp, wall);
+            let clamped = clock != head.timestamp;
+            if clamped && !agrees {
+                break;
+            }
+            if folded > 0 {
+                if self.open.is_over(settings.records_max, self.fold.accepted_len()) {
+                    break;
+                }
+                self.fold.fire_due(&Gate::Live, TIMERS_TURN, &mut self.open);
+            }
+            self.open.begin_record(Input::Usage, head, &raw, wall, clamped);
+            let outcome = self.fold.fold(&read, clock, &mut Gate::Live, &mut self.open);
+            self.open.end_record(&raw, &outcome);
+            self.queues[Input::Usage.index()].next = head.offset + 1;
+            folded += 1;
+        }
+        arena.reset();
+        self.arena = arena;
+        let queue = &mut self.queues[Input::Usage.index()];
+        queue.batches.push_front((batch, first));
+        queue.advance(folded, backlog);
+        folded
+    }
+
+    /// Reads the records of a group, and fetches from memory together what folding them will need.
+    fn read_group<'a>(
+        &mut self,
+        batch: &'a RawBatch,
+        first: usize,
+        until: Option<Ms>,
+        arena: &'a Bump,
+    ) -> BumpVec<'a, (Head, Raw<'a>, Result<Read<'a>, Refusal>)> {
+        let mut group = BumpVec::with_capacity_in(GROUP, arena);
+        for index in first..batch.len().min(first + GROUP) {
+            let Some(head) = batch.head(index) else { break };
+            // A command goes before a usage record of the same millisecond.
+            if until.is_some_and(|command| command <= head.timestamp) {
+                break;
+            }
+            let raw = batch.raw_in(index, arena);
+            let read = self.fold.read(&raw, arena);
+            group.push((head, raw, read));
+        }
+        self.fold.fetch(group.iter().filter_map(|(.., read)| read.as_ref().ok()));
+        group
     }
 
     /// At both ends: fires what the wall clock has reached, as far as the ends were asked for. True: ask.
@@ -349,6 +410,7 @@ impl Owned {
             notices: open.notices,
             quarantined: open.quarantined,
             state,
+            follows: self.follows.take(),
             tally: open.tally,
             read: open.read,
         }
@@ -464,43 +526,5 @@ impl Owned {
                 queue.release(batch.bytes_len(), backlog);
             }
         }
-    }
-}
-
-impl Queue {
-    fn head(&self) -> Option<crate::ingest::raw::Head> {
-        self.batches.front().and_then(|(batch, index)| batch.head(*index))
-    }
-
-    fn side(&self) -> Side {
-        match self.head() {
-            Some(head) => Side::Head(head.timestamp),
-            None if self.at_end => Side::AtEnd,
-            None => Side::Unknown,
-        }
-    }
-
-    /// Past the first record; a batch that is folded is given back.
-    fn advance(&mut self, backlog: &Backlog) {
-        if let Some((batch, index)) = self.batches.front_mut() {
-            *index += 1;
-            if *index == batch.len() {
-                let bytes = batch.bytes_len();
-                self.batches.pop_front();
-                self.release(bytes, backlog);
-            }
-        }
-    }
-
-    /// Records that were folded before are skipped.
-    fn skip_folded(&mut self, backlog: &Backlog) {
-        while self.head().is_some_and(|head| head.offset < self.next) {
-            self.advance(backlog);
-        }
-    }
-
-    fn release(&self, bytes: usize, backlog: &Backlog) {
-        self.queued.fetch_sub(bytes, Ordering::Relaxed);
-        backlog.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }

@@ -47,6 +47,9 @@ impl<L: Log> Committed for Sink<L> {
             self.metrics.end_to_end(caused.map(|timestamp| now - timestamp));
             self.publish(&batch);
         }
+        if let Some((stored, state_end)) = batch.follows {
+            let _stopping = self.store.send(ToStore::Follow { partition, stored, state_end });
+        }
         if let Some(state_end) = places.state_end {
             let writes = std::mem::take(&mut batch.state);
             // The store's thread is gone only while the daemon stops.

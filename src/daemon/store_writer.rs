@@ -1,24 +1,40 @@
-//! The thread that brings the local store after the commits. It keeps only the newest of each key, and writes in larger
-//! atomic batches; what is not written yet comes from the state topic after a crash.
+//! The thread that brings the local store after the commits. It keeps only the newest of each key, and writes many at
+//! once in the order of their keys; what is not written yet comes from the state topic after a crash.
+//!
+//! The store must never hold up the fold. Where more is committed than the disk takes, what waits is dropped: the copy
+//! stands still *behind* the topic, whose records are read again once there is less to do.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
+use crate::commit::Stop;
+use crate::commit::kafka::Log;
+use crate::commit::reader::Stretch;
 use crate::shard::StateWrites;
 use crate::store::{Complete, Store};
 use crate::telemetry::Metrics;
 
-const WRITE_EVERY: Duration = Duration::from_secs(1);
-const PENDING_BYTES_MAX: usize = 16 << 20;
+/// How long what was committed may wait. What changes again meanwhile is written once.
+const WRITE_EVERY: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// What may wait of all partitions together, before a copy falls behind.
+const PENDING_BYTES_MAX: usize = 96 << 20;
 /// After a failure nothing is tried for so long.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
-/// What may pile up while the disk does not serve, before a partition's copy is given up.
-const HELD_BYTES_MAX: usize = 256 << 20;
+/// A copy that is behind goes on when no more than this was committed since it was looked at last.
+const QUIET_BYTES: usize = 8 << 20;
+/// ... and at last after this.
+const BEHIND_MAX: Duration = Duration::from_secs(300);
+/// Bytes read at once of what a copy lacks.
+const CHUNK_BYTES: usize = 32 << 20;
 
 pub enum ToStore {
+    /// A partition's copy is complete up to `stored` (`None`: it is of no use), and what is committed from here on begins
+    /// at `state_end`.
+    Follow { partition: i32, stored: Option<i64>, state_end: i64 },
     /// Committed records of a partition's state, and the offset after the last of them.
     Committed { partition: i32, writes: StateWrites, state_end: i64 },
     /// The partition is another's now: what is here of it is written, and no more comes.
@@ -42,23 +58,37 @@ pub struct Waiting {
 
 #[derive(Default)]
 struct Pending {
-    writes: HashMap<Vec<u8>, Vec<u8>>,
+    writes: BTreeMap<Vec<u8>, Vec<u8>>,
     bytes: usize,
     state_end: i64,
-    /// The disk failed for too long: the copy has a hole and is not written any more.
-    given_up: bool,
+    /// Up to which the copy is complete; `None`: it is to be cleared first.
+    complete: Option<i64>,
+    behind: Option<Behind>,
+}
+
+/// A copy that lacks what was committed after it.
+struct Behind {
+    since: Instant,
+    /// Dropped since the copy was looked at last.
+    bytes: usize,
 }
 
 impl StoreWriter {
-    pub fn run(self, inbox: &Receiver<ToStore>) {
+    /// Until told to close. `log` is where a copy that fell behind is completed from.
+    pub fn run(self, inbox: &Receiver<ToStore>, log: &impl Log, topic: &str) {
         let mut waiting = Waiting::new(Instant::now());
+        let mut looked = Instant::now();
         loop {
-            let message = match inbox.recv_timeout(WRITE_EVERY) {
+            let message = match inbox.recv_timeout(LOOK_EVERY) {
                 Ok(message) => Some(message),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => Some(ToStore::Close),
             };
             let closing = matches!(message, Some(ToStore::Close));
+            if closing || looked.elapsed() >= LOOK_EVERY {
+                looked = Instant::now();
+                self.complete(&mut waiting, closing, log, topic);
+            }
             self.take(&mut waiting, message, Instant::now());
             if closing {
                 return;
@@ -70,8 +100,17 @@ impl StoreWriter {
     pub fn take(&self, waiting: &mut Waiting, message: Option<ToStore>, now: Instant) {
         let mut closing = false;
         match message {
+            Some(ToStore::Follow { partition, stored, state_end }) => {
+                let behind =
+                    (stored.is_none_or(|stored| stored < state_end)).then_some(Behind { since: now, bytes: 0 });
+                waiting
+                    .partitions
+                    .insert(partition, Pending { complete: stored, state_end, behind, ..Pending::default() });
+            }
             Some(ToStore::Committed { partition, writes, state_end }) => {
-                waiting.partitions.entry(partition).or_default().add(writes, state_end);
+                if let Some(pending) = waiting.partitions.get_mut(&partition) {
+                    pending.add(writes, state_end);
+                }
             }
             Some(ToStore::Released { partition }) => {
                 if let Some(mut left) = waiting.partitions.remove(&partition) {
@@ -81,14 +120,13 @@ impl StoreWriter {
             Some(ToStore::Close) => closing = true,
             None => {}
         }
-        let bytes: usize = waiting.partitions.values().map(|partition| partition.bytes).sum();
-        let resting = waiting.failed.is_some_and(|at| now - at < RETRY_AFTER) && !closing;
-        if closing || (!resting && (now - waiting.written >= WRITE_EVERY || bytes > PENDING_BYTES_MAX)) {
+        if closing || (!waiting.is_resting(now) && now - waiting.written >= WRITE_EVERY) {
             let mut left = waiting.partitions.iter_mut();
             let served = left.all(|(partition, left)| self.write(*partition, left, closing));
             waiting.failed = (!served).then_some(now);
             waiting.written = now;
         }
+        waiting.drop_excess(now);
         if closing && let Err(error) = self.store.flush() {
             tracing::warn!(%error, "the store could not be flushed; the next start reads more from Kafka");
         }
@@ -96,32 +134,78 @@ impl StoreWriter {
 
     /// Writes what is pending of a partition. False: the disk does not serve.
     fn write(&self, partition: i32, pending: &mut Pending, closed: bool) -> bool {
-        if pending.given_up || (pending.writes.is_empty() && !closed) {
+        let end = if pending.behind.is_some() { pending.complete } else { Some(pending.state_end) };
+        let Some(end) = end else { return true };
+        if pending.writes.is_empty() && !closed {
             return true;
         }
-        let complete = Complete {
-            state_offset: pending.state_end,
-            state_topic: self.state_topic.clone(),
-            boot: self.store.boot(),
-            closed,
-        };
+        let complete = self.complete_to(end, closed);
         let mut records = pending.writes.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
         match self.store.apply(partition, &mut records, &complete) {
             Ok(()) => {
                 pending.writes.clear();
                 pending.bytes = 0;
+                pending.complete = Some(end);
                 true
             }
             Err(error) => {
                 self.metrics.store_failed();
                 tracing::warn!(partition, %error, "the store cannot be written; running from memory");
-                pending.given_up = pending.bytes > HELD_BYTES_MAX;
-                if pending.given_up {
-                    pending.writes = HashMap::new();
-                }
                 false
             }
         }
+    }
+
+    fn complete_to(&self, state_offset: i64, closed: bool) -> Complete {
+        Complete { state_offset, state_topic: self.state_topic.clone(), boot: self.store.boot(), closed }
+    }
+
+    /// Completes the copies that are behind from the state topic, where there is little else to do or it has been long.
+    fn complete(&self, waiting: &mut Waiting, closing: bool, log: &impl Log, topic: &str) {
+        let resting = waiting.is_resting(Instant::now());
+        for (partition, pending) in &mut waiting.partitions {
+            let Some(behind) = &mut pending.behind else { continue };
+            let quiet = std::mem::take(&mut behind.bytes) <= QUIET_BYTES;
+            if resting || !(quiet || closing || behind.since.elapsed() > BEHIND_MAX) {
+                continue;
+            }
+            match self.follow(*partition, pending.complete, log, topic) {
+                Ok(end) => {
+                    pending.complete = Some(end);
+                    pending.state_end = pending.state_end.max(end);
+                    pending.behind = None;
+                }
+                Err(error) => {
+                    self.metrics.store_failed();
+                    tracing::warn!(partition, error, "the store stays behind; the next start reads more from Kafka");
+                    behind.since = Instant::now();
+                }
+            }
+        }
+    }
+
+    /// Reads committed state records from `from` on into the store; the offset up to which it is complete then.
+    fn follow(&self, partition: i32, from: Option<i64>, log: &impl Log, topic: &str) -> Result<i64, String> {
+        let text = |stop: Stop| stop.to_string();
+        let (low, _) = log.watermarks(topic, partition).map_err(text)?;
+        if from.is_none() {
+            self.store.clear(partition).map_err(|error| error.to_string())?;
+        }
+        let from = from.unwrap_or(low).max(low);
+        let until = log.stable_end(topic, partition).map_err(text)?;
+        let mut chunk = Pending::default();
+        log.read(Stretch { topic, partition, from, until }, &mut |record| {
+            let (key, value) = (record.key().unwrap_or_default(), record.value().unwrap_or_default());
+            chunk.put(key.to_vec(), value.to_vec());
+            chunk.state_end = record.offset() + 1;
+            if chunk.bytes > CHUNK_BYTES && !self.write(partition, &mut chunk, false) {
+                return Err(Stop::io("the store cannot be written"));
+            }
+            Ok(())
+        })
+        .map_err(text)?;
+        chunk.state_end = until.max(from);
+        if self.write(partition, &mut chunk, false) { Ok(chunk.state_end) } else { Err("it cannot be written".into()) }
     }
 }
 
@@ -129,17 +213,38 @@ impl Waiting {
     pub fn new(now: Instant) -> Waiting {
         Waiting { partitions: BTreeMap::new(), written: now, failed: None }
     }
+
+    /// The disk failed a moment ago.
+    fn is_resting(&self, now: Instant) -> bool {
+        self.failed.is_some_and(|at| now - at < RETRY_AFTER)
+    }
+
+    /// Where too much waits, the partition of which most does falls behind.
+    fn drop_excess(&mut self, now: Instant) {
+        while self.partitions.values().map(|pending| pending.bytes).sum::<usize>() > PENDING_BYTES_MAX {
+            let Some(most) = self.partitions.values_mut().max_by_key(|pending| pending.bytes) else { return };
+            most.behind = Some(Behind { since: now, bytes: most.bytes });
+            (most.writes, most.bytes) = (BTreeMap::new(), 0);
+        }
+    }
 }
 
 impl Pending {
     fn add(&mut self, writes: StateWrites, state_end: i64) {
-        if self.given_up {
-            return;
-        }
-        for (key, value) in writes {
-            self.bytes += key.len() + value.len();
-            self.writes.insert(key, value);
+        if let Some(behind) = &mut self.behind {
+            behind.bytes += writes.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+        } else if state_end > self.state_end {
+            writes.into_iter().for_each(|(key, value)| self.put(key, value));
         }
         self.state_end = self.state_end.max(state_end);
+    }
+
+    fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.bytes += value.len();
+        let key_length = key.len();
+        match self.writes.insert(key, value) {
+            Some(older) => self.bytes -= older.len(),
+            None => self.bytes += key_length,
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Records as they came, copied out of the Kafka client's buffers into one arena for a batch.
 
+use bumpalo::Bump;
+
 use super::decode::{Header, Raw};
 use crate::engine::Ms;
 
@@ -92,6 +94,20 @@ impl RawBatch {
         Some(Head { offset: meta.offset, timestamp: meta.timestamp, bytes })
     }
 
+    /// The record's bytes; its headers stand in the arena.
+    pub fn raw_in<'a>(&'a self, index: usize, arena: &'a Bump) -> Raw<'a> {
+        let meta = &self.records[index];
+        let mut rest = &self.bytes[meta.start as usize..];
+        let key = take(&mut rest, meta.key);
+        let value = take(&mut rest, meta.value);
+        let header = |_| take_header(&mut rest);
+        let headers: &[Header<'_>] = match meta.headers {
+            0 => &[],
+            count => arena.alloc_slice_fill_with(count as usize, header),
+        };
+        Raw { key, value, headers, timestamp: meta.timestamp }
+    }
+
     /// The record's bytes; `headers` holds its headers, and allocates only if there are some.
     pub fn raw<'a>(&'a self, index: usize, headers: &'a mut Vec<Header<'a>>) -> Raw<'a> {
         let meta = &self.records[index];
@@ -100,10 +116,7 @@ impl RawBatch {
         let value = take(&mut rest, meta.value);
         headers.clear();
         for _ in 0..meta.headers {
-            let (key_length, value_length) = (take_length(&mut rest), take_length(&mut rest));
-            let key = take(&mut rest, key_length).unwrap_or_default();
-            let value = take(&mut rest, value_length);
-            headers.push(Header { key, value });
+            headers.push(take_header(&mut rest));
         }
         Raw { key, value, headers, timestamp: meta.timestamp }
     }
@@ -111,6 +124,12 @@ impl RawBatch {
 
 fn length(bytes: Option<&[u8]>) -> i32 {
     bytes.map_or(-1, |bytes| i32::try_from(bytes.len()).expect("Kafka's lengths are of 31 bits"))
+}
+
+fn take_header<'a>(rest: &mut &'a [u8]) -> Header<'a> {
+    let (key_length, value_length) = (take_length(rest), take_length(rest));
+    let key = take(rest, key_length).unwrap_or_default();
+    Header { key, value: take(rest, value_length) }
 }
 
 fn take_length(rest: &mut &[u8]) -> i32 {
@@ -145,6 +164,8 @@ mod tests {
         assert_eq!((raw.key, raw.value, raw.timestamp), (None, None, 80));
         assert_eq!((raw.headers[0].key, raw.headers[0].value), (&b"\xff"[..], Some(&b"x"[..])));
         assert_eq!((raw.headers[1].key, raw.headers[1].value), (&b"empty"[..], None));
+        let arena = Bump::new();
+        assert_eq!(batch.raw_in(1, &arena).headers, raw.headers);
         let mut headers = Vec::new();
         let raw = batch.raw(2, &mut headers);
         assert_eq!((raw.key, raw.value), (Some(&b""[..]), Some(&b"z"[..])));

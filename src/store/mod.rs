@@ -52,12 +52,13 @@ pub type Records<'a> = &'a mut dyn Iterator<Item = (&'a [u8], &'a [u8])>;
 /// Receives keys and values.
 pub type Take<'a> = &'a mut dyn FnMut(&[u8], &[u8]);
 
-/// One writer for each partition; a batch of a partition is atomic.
+/// One writer for each partition.
 pub trait Store: Send + Sync {
     /// Gives key and value of each record of a partition, as in the topic; what they are complete up to, `None` where
     /// there is no copy.
     fn load(&self, partition: i32, take: Take<'_>) -> Result<Option<Complete>, StoreError>;
-    /// Writes records, the newest of each key, and what the copy is complete up to, as one.
+    /// Writes records, the newest of each key, best in their order, then what the copy is complete up to. A copy that ends
+    /// in between holds newer records than it says; they come again from the topic.
     fn apply(&self, partition: i32, records: Records<'_>, complete: &Complete) -> Result<(), StoreError>;
     /// Forgets a partition's copy.
     fn clear(&self, partition: i32) -> Result<(), StoreError>;

@@ -1,4 +1,4 @@
-//! The store on disk: one sled tree for each partition, so that a batch with its position is atomic.
+//! The store on disk: one sled tree for each partition.
 //!
 //! sled is a beta store with known faults, so nothing is trusted to it that Kafka does not hold: values carry checksums,
 //! a copy that was not closed is discarded after another boot (a flush of sled is no fsync), and what cannot be opened
@@ -71,13 +71,21 @@ impl Store for SledStore {
     }
 
     fn apply(&self, partition: i32, records: Records<'_>, complete: &Complete) -> Result<(), StoreError> {
-        let mut batch = sled::Batch::default();
-        for (key, value) in records {
-            batch.insert(key, value);
+        let tree = self.tree(partition)?;
+        let position = |complete: &Complete| postcard::to_stdvec(complete).expect("encoding into memory succeeds");
+        let before = tree.get(POSITION).map_err(classify)?;
+        let before: Option<Complete> = before.and_then(|bytes| postcard::from_bytes(&bytes).ok());
+        if let Some(before) = before.filter(|before| before.closed) {
+            tree.insert(POSITION, position(&Complete { closed: false, boot: self.boot(), ..before }))
+                .map_err(classify)?;
         }
-        let position = postcard::to_stdvec(complete).expect("encoding into memory has no way to fail");
-        batch.insert(POSITION, position);
-        self.tree(partition)?.apply_batch(batch).map_err(classify)
+        // Not as one sled batch: that keeps all garbage of its pages until its end, at several times the cost. sled's log
+        // keeps the order, so that a position is never there without the records before it.
+        for (key, value) in records {
+            tree.insert(key, value).map_err(classify)?;
+        }
+        tree.insert(POSITION, position(complete)).map_err(classify)?;
+        Ok(())
     }
 
     fn clear(&self, partition: i32) -> Result<(), StoreError> {
