@@ -108,7 +108,7 @@ fn play(budget: Option<&Arc<Budget>>) -> Said {
         fold.use_budget(budget.share());
     }
     let mut told = Told::default();
-    let (mut writes, mut outcomes) = (StateWrites::new(), Vec::new());
+    let (mut writes, mut outcomes) = (StateWrites::default(), Vec::new());
     let mut batch = 1;
     for number in 0..INPUTS {
         let clock = START + number as Ms * 400;
@@ -155,7 +155,7 @@ fn cold_accounts_go_on_as_warm_ones() {
     assert!(warm.writes == cold.writes, "other checkpoints");
 
     let mut loading = Loading::default();
-    for (key, value) in &cold.writes {
+    for (key, value) in cold.writes.iter() {
         match record::read(key, value).expect("a record that was just written") {
             StateRecord::Part { account, key, as_of, bytes } => loading.take(account, key, as_of, bytes),
             other => panic!("{other:?}"),

@@ -238,6 +238,13 @@ impl Sink for OpenBatch {
 }
 
 impl Notices {
+    /// Without notices, but with the memory that they took, unless it was unusually much.
+    pub fn emptied(mut self) -> Notices {
+        self.bytes.clear();
+        self.entries.clear();
+        if self.bytes.capacity() > 2 * BYTES_MAX { Notices::default() } else { self }
+    }
+
     pub fn len(&self) -> usize {
         self.entries.len()
     }

@@ -296,7 +296,7 @@ impl<K: Cluster, C: Committed> Committer<K, C> {
                 headers: &headers,
             })?;
         }
-        for (key, value) in &batch.state {
+        for (key, value) in batch.state.iter() {
             producer.send(&Outgoing {
                 topic: &names.state,
                 partition: batch.partition,

@@ -18,7 +18,7 @@ use super::clock::Now;
 use super::queue::Queue;
 use super::settings::Settings;
 use crate::commit::accepted::Accepted;
-use crate::commit::batch::{Batch, Names, OpenBatch};
+use crate::commit::batch::{Batch, Names, Notices, OpenBatch};
 use crate::commit::committer::Places;
 use crate::commit::configuration::FoldConfiguration;
 use crate::commit::journal::{Genesis, JournalRecord, Position, Writer};
@@ -69,6 +69,8 @@ pub struct Owned {
     /// What the claim tells the store's writer.
     follows: Option<(Option<i64>, i64)>,
     names: Arc<Names>,
+    /// Of a batch that was committed: its memory is used again.
+    spare: Notices,
     /// What the records of a group need besides themselves while they are folded.
     arena: Bump,
 }
@@ -142,6 +144,7 @@ impl Owned {
             waiting: Vec::new(),
             follows,
             names,
+            spare: Notices::default(),
             arena: Bump::new(),
         }
     }
@@ -363,7 +366,7 @@ impl Owned {
         if !self.open.is_empty() {
             self.begun.push_back((sequence, self.open.started));
         }
-        let mut state = StateWrites::new();
+        let mut state = StateWrites::default();
         self.fold.slice(self.slice_through(settings, now), SLICE_BYTES_MAX, &mut state);
         let horizon = self.fold.horizon();
         while self.begun.front().is_some_and(|(batch, _)| *batch < horizon) {
@@ -376,6 +379,7 @@ impl Owned {
         let end = Position { next: self.next_offsets(), clock: self.fold.clock(), cursor: self.fold.cursor() };
         let mut open = OpenBatch::new(Arc::clone(&self.names), self.number, now.steady);
         std::mem::swap(&mut open, &mut self.open);
+        self.open.notices = std::mem::take(&mut self.spare).emptied();
         open.tally.conservation_violations += self.fold.take_violations();
         let record = JournalRecord {
             sequence,
@@ -432,17 +436,17 @@ impl Owned {
     fn write_once(&mut self, state: &mut StateWrites) {
         if let Some(genesis) = &self.genesis {
             let bytes = postcard::to_stdvec(genesis).expect("encoding into memory has no way to fail");
-            state.push((record::genesis_key(), record::plain_value(&bytes)));
+            state.push(&record::genesis_key(), &record::plain_value(&bytes));
         }
         if !self.configured {
             let key = record::configuration_key(&self.configuration.hash());
-            state.push((key, record::plain_value(&self.configuration.encode())));
+            state.push(&key, &record::plain_value(&self.configuration.encode()));
             self.configured = true;
         }
     }
 
     /// A batch is in Kafka. True: the partition has just become live.
-    pub fn committed(&mut self, batch: &Batch, places: Places, now: Now) -> bool {
+    pub fn committed(&mut self, batch: Batch, places: Places, now: Now) -> bool {
         let Some(flight) = self.in_flight.take() else { return false };
         self.marks.push(flight.sequence, places.journal_offset, flight.latest);
         if let Some(broker_time) = places.broker_time {
@@ -455,6 +459,7 @@ impl Owned {
             answer();
         }
         debug_assert_eq!(batch.record.sequence, flight.sequence, "batches are committed in order");
+        self.spare = batch.notices;
         if flight.claim {
             self.phase = Phase::Live;
         }

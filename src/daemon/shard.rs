@@ -126,7 +126,7 @@ impl Shard {
                 let owned = Owned::new(partition, epoch, *recovered, Arc::clone(&self.names), now);
                 state.owned.insert(partition, owned);
             }
-            ToShard::Committed(outcome) => self.committed(state, &outcome, now),
+            ToShard::Committed(outcome) => self.committed(state, *outcome, now),
             ToShard::Dropped { partition, epoch } => {
                 if state.owned.get(&partition).is_some_and(|owned| owned.epoch == epoch) {
                     self.forget(state, partition);
@@ -157,12 +157,12 @@ impl Shard {
         Ok(true)
     }
 
-    fn committed(&self, state: &mut State, outcome: &Outcome, now: Now) {
+    fn committed(&self, state: &mut State, outcome: Outcome, now: Now) {
         let Some(owned) = state.owned.get_mut(&outcome.batch.partition) else { return };
         if owned.epoch != outcome.batch.epoch {
             return;
         }
-        if owned.committed(&outcome.batch, outcome.places, now) {
+        if owned.committed(outcome.batch, outcome.places, now) {
             for input in Input::BOTH {
                 let (offset, queued) = owned.start(input);
                 let order = Order::Start { partition: owned.number, epoch: owned.epoch, offset, queued };
@@ -227,8 +227,8 @@ impl Shard {
                 let begun = Instant::now();
                 let batch = owned.close(&self.settings, now);
                 if !batch.state.is_empty() {
-                    let bytes: usize = batch.state.iter().map(|(key, value)| key.len() + value.len()).sum();
-                    self.metrics.checkpointed(batch.state.len() as u64, bytes as u64, begun.elapsed());
+                    let (records, bytes) = (batch.state.len() as u64, batch.state.bytes_len() as u64);
+                    self.metrics.checkpointed(records, bytes, begun.elapsed());
                 }
                 batches.push(batch);
             }

@@ -24,9 +24,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const PENDING_BYTES_MAX: usize = 96 << 20;
 /// After a failure nothing is tried for so long.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
-/// A copy that is behind goes on when no more than this was committed since it was looked at last.
+/// There is time for the store while no more than this is committed in a second ...
 const QUIET_BYTES: usize = 8 << 20;
-/// ... and at last after this.
+/// ... and the store's turn has come after this at the latest.
 const BEHIND_MAX: Duration = Duration::from_secs(300);
 /// Bytes read at once of what a copy lacks.
 const CHUNK_BYTES: usize = 32 << 20;
@@ -54,6 +54,11 @@ pub struct Waiting {
     partitions: BTreeMap<i32, Pending>,
     written: Instant,
     failed: Option<Instant>,
+    looked: Instant,
+    /// Bytes committed since then.
+    lately: usize,
+    /// Little was committed in the stretch before: there is time for the store.
+    quiet: bool,
 }
 
 #[derive(Default)]
@@ -63,14 +68,8 @@ struct Pending {
     state_end: i64,
     /// Up to which the copy is complete; `None`: it is to be cleared first.
     complete: Option<i64>,
-    behind: Option<Behind>,
-}
-
-/// A copy that lacks what was committed after it.
-struct Behind {
-    since: Instant,
-    /// Dropped since the copy was looked at last.
-    bytes: usize,
+    /// Since when the copy lacks what was committed after it.
+    behind: Option<Instant>,
 }
 
 impl StoreWriter {
@@ -101,13 +100,13 @@ impl StoreWriter {
         let mut closing = false;
         match message {
             Some(ToStore::Follow { partition, stored, state_end }) => {
-                let behind =
-                    (stored.is_none_or(|stored| stored < state_end)).then_some(Behind { since: now, bytes: 0 });
+                let behind = stored.is_none_or(|stored| stored < state_end).then_some(now);
                 waiting
                     .partitions
                     .insert(partition, Pending { complete: stored, state_end, behind, ..Pending::default() });
             }
             Some(ToStore::Committed { partition, writes, state_end }) => {
+                waiting.lately += writes.bytes_len();
                 if let Some(pending) = waiting.partitions.get_mut(&partition) {
                     pending.add(writes, state_end);
                 }
@@ -120,7 +119,10 @@ impl StoreWriter {
             Some(ToStore::Close) => closing = true,
             None => {}
         }
-        if closing || (!waiting.is_resting(now) && now - waiting.written >= WRITE_EVERY) {
+        waiting.look(now);
+        let since = now - waiting.written;
+        let due = since >= WRITE_EVERY && (waiting.quiet || since >= BEHIND_MAX);
+        if closing || (due && !waiting.is_resting(now)) {
             let mut left = waiting.partitions.iter_mut();
             let served = left.all(|(partition, left)| self.write(*partition, left, closing));
             waiting.failed = (!served).then_some(now);
@@ -162,11 +164,10 @@ impl StoreWriter {
 
     /// Completes the copies that are behind from the state topic, where there is little else to do or it has been long.
     fn complete(&self, waiting: &mut Waiting, closing: bool, log: &impl Log, topic: &str) {
-        let resting = waiting.is_resting(Instant::now());
+        let (quiet, resting) = (waiting.quiet, waiting.is_resting(Instant::now()));
         for (partition, pending) in &mut waiting.partitions {
-            let Some(behind) = &mut pending.behind else { continue };
-            let quiet = std::mem::take(&mut behind.bytes) <= QUIET_BYTES;
-            if resting || !(quiet || closing || behind.since.elapsed() > BEHIND_MAX) {
+            let Some(since) = pending.behind else { continue };
+            if resting || !(quiet || closing || since.elapsed() > BEHIND_MAX) {
                 continue;
             }
             match self.follow(*partition, pending.complete, log, topic) {
@@ -178,7 +179,7 @@ impl StoreWriter {
                 Err(error) => {
                     self.metrics.store_failed();
                     tracing::warn!(partition, error, "the store stays behind; the next start reads more from Kafka");
-                    behind.since = Instant::now();
+                    pending.behind = Some(Instant::now());
                 }
             }
         }
@@ -211,7 +212,7 @@ impl StoreWriter {
 
 impl Waiting {
     pub fn new(now: Instant) -> Waiting {
-        Waiting { partitions: BTreeMap::new(), written: now, failed: None }
+        Waiting { partitions: BTreeMap::new(), written: now, failed: None, looked: now, lately: 0, quiet: true }
     }
 
     /// The disk failed a moment ago.
@@ -219,11 +220,18 @@ impl Waiting {
         self.failed.is_some_and(|at| now - at < RETRY_AFTER)
     }
 
+    fn look(&mut self, now: Instant) {
+        if now - self.looked >= LOOK_EVERY {
+            self.quiet = self.lately <= QUIET_BYTES;
+            (self.looked, self.lately) = (now, 0);
+        }
+    }
+
     /// Where too much waits, the partition of which most does falls behind.
     fn drop_excess(&mut self, now: Instant) {
         while self.partitions.values().map(|pending| pending.bytes).sum::<usize>() > PENDING_BYTES_MAX {
             let Some(most) = self.partitions.values_mut().max_by_key(|pending| pending.bytes) else { return };
-            most.behind = Some(Behind { since: now, bytes: most.bytes });
+            most.behind = Some(now);
             (most.writes, most.bytes) = (BTreeMap::new(), 0);
         }
     }
@@ -231,10 +239,8 @@ impl Waiting {
 
 impl Pending {
     fn add(&mut self, writes: StateWrites, state_end: i64) {
-        if let Some(behind) = &mut self.behind {
-            behind.bytes += writes.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
-        } else if state_end > self.state_end {
-            writes.into_iter().for_each(|(key, value)| self.put(key, value));
+        if self.behind.is_none() && state_end > self.state_end {
+            writes.iter().for_each(|(key, value)| self.put(key.to_vec(), value.to_vec()));
         }
         self.state_end = self.state_end.max(state_end);
     }

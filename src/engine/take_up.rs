@@ -240,7 +240,7 @@ impl Renamed<'_> {
         let mut moved = Totals::default();
         for month in totals.months() {
             for row in month.rows() {
-                if let Some(row) = self.row(row) {
+                if let Some(row) = self.row(row.to_row()) {
                     moved.restore(month.month, row);
                 }
             }

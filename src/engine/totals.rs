@@ -12,7 +12,7 @@ mod table;
 use self::amounts::Cells;
 pub use self::amounts::{Charges, Route};
 pub use self::names::{Name, Names};
-pub use self::rows::Row;
+pub use self::rows::{Row, RowRef};
 use self::table::{Table, UserTable};
 use super::Amount;
 use super::calendar::MonthId;

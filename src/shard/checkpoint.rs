@@ -8,12 +8,9 @@ use siphasher::sip::SipHasher13;
 
 use super::accounts::Body;
 use super::partition::Partition;
+use super::writes::StateWrites;
 use crate::engine::Ms;
 use crate::store::encoding::{self, PartKey};
-use crate::store::record;
-
-/// Key and value of records for the state topic.
-pub type StateWrites = Vec<(Vec<u8>, Vec<u8>)>;
 
 impl Partition {
     /// What is folded from here on belongs to batch `sequence`.
@@ -34,20 +31,16 @@ impl Partition {
     /// passed. To be called after the last input of a batch: what is encoded is as of that batch, and so is what has
     /// been cold since an earlier one.
     pub fn slice(&mut self, through: u64, bytes_max: usize, writes: &mut StateWrites) -> usize {
-        let mut bytes = 0;
+        let before = writes.bytes_len();
         let mut parts = Vec::new();
         while let Some(&(slot, since)) = self.dirty.front() {
-            if bytes >= bytes_max || since > through {
+            if writes.bytes_len() - before >= bytes_max || since > through {
                 break;
             }
             self.dirty.pop_front();
             self.accounts.get_mut(slot).dirty = false;
             let batch = self.batch;
-            let mut write = |id: &str, key: PartKey, part: &[u8]| {
-                let (key, value) = (record::part_key(id, key), record::part_value(batch, part));
-                bytes += key.len() + value.len();
-                writes.push((key, value));
-            };
+            let mut write = |id: &str, key: PartKey, part: &[u8]| writes.push_part(id, key, batch, part);
             match self.accounts.get(slot).body {
                 Body::Cold(_) => self.accounts.take_unstored(slot, write),
                 Body::Warm(_) => {
@@ -73,7 +66,7 @@ impl Partition {
                 }
             }
         }
-        bytes
+        writes.bytes_len() - before
     }
 
     /// Takes up the position at which the fold stands.

@@ -9,11 +9,12 @@ pub mod identities;
 pub mod loading;
 pub mod partition;
 pub mod timers;
+pub mod writes;
 
 pub use accounts::Slot;
 pub use budget::Budget;
-pub use checkpoint::StateWrites;
 pub use identities::{Identity, IdentityKey};
 pub use loading::{Loading, Unreadable};
 pub use partition::{Gate, Partition, Read, Rules, Sink};
 pub use timers::Cursor;
+pub use writes::StateWrites;

@@ -11,7 +11,9 @@ mod head;
 mod pages;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
+use postcard::ser_flavors::Flavor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -59,25 +61,37 @@ impl PartKey {
 /// A page before it is cut, by what it holds and which one it is.
 pub(crate) type PageKey = (u8, u32);
 
+/// Pages in the order in which they were added, with where their bytes stand.
 #[derive(Default)]
-pub(crate) struct Pages(BTreeMap<PageKey, Vec<u8>>);
+pub(crate) struct Pages {
+    bytes: Vec<u8>,
+    places: Vec<(PageKey, Range<usize>)>,
+}
 
 /// Appends the parts of an account: the head first, then pages in order of their keys.
 pub fn encode(account: &Account, catalogs: &Catalogs, out: &mut Vec<Part>) {
-    let mut pages = Pages::default();
-    let mut head = head::Head::of(account, catalogs, &mut pages);
-    let bytes: usize = pages.0.values().map(Vec::len).sum();
-    if bytes <= INLINE_BYTES_MAX {
-        head.inline = std::mem::take(&mut pages.0).into_iter().collect();
+    let mut pages = Pages { bytes: Vec::with_capacity(512), places: Vec::with_capacity(16) };
+    let head = head::Head::of(account, catalogs, &mut pages);
+    let Pages { bytes, mut places } = pages;
+    places.sort_unstable_by_key(|(key, _)| *key);
+    let inline = if bytes.len() <= INLINE_BYTES_MAX { std::mem::take(&mut places) } else { Vec::new() };
+    let mut part = Vec::with_capacity(256 + if inline.is_empty() { 0 } else { bytes.len() + 8 * inline.len() });
+    part.push(VERSION);
+    append(&mut part, &head);
+    // A list of keys with bytes.
+    append(&mut part, &(inline.len() as u32));
+    for (key, place) in inline {
+        append(&mut part, &key);
+        append(&mut part, &(place.len() as u32));
+        part.extend_from_slice(&bytes[place]);
     }
-    let mut bytes = vec![VERSION];
-    bytes.extend(to_bytes(&head));
-    out.push(Part { key: PartKey::HEAD, bytes });
-    for ((kind, page), bytes) in pages.0 {
-        let chunks = bytes.chunks(PART_BYTES_MAX);
+    out.push(Part { key: PartKey::HEAD, bytes: part });
+    for ((kind, page), place) in places {
+        let chunks = bytes[place].chunks(PART_BYTES_MAX);
         let last = chunks.len() as u8 - 1;
         for (place, chunk) in chunks.enumerate() {
-            let mut part = vec![VERSION];
+            let mut part = Vec::with_capacity(2 + chunk.len());
+            part.push(VERSION);
             if place == 0 {
                 part.push(last);
             }
@@ -122,8 +136,11 @@ pub fn outline(head: &[u8]) -> Result<Outline, DecodeError> {
 /// Puts an account together from its parts. Parts that its head does not count are ignored.
 pub fn decode(parts: &[(PartKey, &[u8])], catalogs: &Catalogs) -> Result<Account, DecodeError> {
     let parts: BTreeMap<PartKey, &[u8]> = parts.iter().copied().collect();
-    let head: head::Head = from_bytes(PartKey::HEAD, part(&parts, PartKey::HEAD)?)?;
-    let stored = Stored { inline: head.inline.iter().map(|(key, bytes)| (*key, &**bytes)).collect(), parts };
+    let damaged = |error: postcard::Error| DecodeError::Damaged { key: PartKey::HEAD, message: error.to_string() };
+    let bytes = part(&parts, PartKey::HEAD)?;
+    let (head, rest): (head::Head<'_>, &[u8]) = postcard::take_from_bytes(bytes).map_err(damaged)?;
+    let inline: Vec<(PageKey, &[u8])> = postcard::from_bytes(rest).map_err(damaged)?;
+    let stored = Stored { inline: inline.into_iter().collect(), parts };
     head.account(&stored, catalogs)
 }
 
@@ -137,7 +154,9 @@ impl Pages {
     /// Adds a page; an empty one is none.
     fn add<T: Serialize>(&mut self, key: PageKey, items: &[T]) {
         if !items.is_empty() {
-            self.0.insert(key, to_bytes(items));
+            let start = self.bytes.len();
+            append(&mut self.bytes, items);
+            self.places.push((key, start..self.bytes.len()));
         }
     }
 }
@@ -171,8 +190,30 @@ fn part<'a>(parts: &BTreeMap<PartKey, &'a [u8]>, key: PartKey) -> Result<&'a [u8
     }
 }
 
-fn to_bytes<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
-    postcard::to_stdvec(value).expect("what is stored has lengths and no floats or maps of unknown size")
+/// What is serialised is appended to a buffer.
+struct Append<'a>(&'a mut Vec<u8>);
+
+impl Flavor for Append<'_> {
+    type Output = ();
+
+    fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(data);
+        Ok(())
+    }
+
+    fn try_push(&mut self, data: u8) -> postcard::Result<()> {
+        self.0.push(data);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}
+
+fn append<T: Serialize + ?Sized>(bytes: &mut Vec<u8>, value: &T) {
+    postcard::serialize_with_flavor(value, Append(bytes))
+        .expect("what is stored has lengths and no floats or maps of unknown size");
 }
 
 fn from_bytes<T: DeserializeOwned>(key: PartKey, bytes: &[u8]) -> Result<T, DecodeError> {

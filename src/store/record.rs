@@ -35,20 +35,20 @@ pub enum RecordError {
     Short { length: usize },
 }
 
-pub fn part_key(account: &str, part: PartKey) -> Vec<u8> {
-    let mut key = Vec::with_capacity(6 + account.len());
-    key.extend([ACCOUNT, part.kind]);
-    key.extend(part.index.to_be_bytes());
-    key.extend(account.as_bytes());
-    key
+/// Appends the key of an account's part.
+pub fn push_part_key(bytes: &mut Vec<u8>, account: &str, part: PartKey) {
+    bytes.extend([ACCOUNT, part.kind]);
+    bytes.extend(part.index.to_be_bytes());
+    bytes.extend_from_slice(account.as_bytes());
 }
 
-pub fn part_value(as_of: u64, bytes: &[u8]) -> Vec<u8> {
-    let mut content = Vec::with_capacity(13 + bytes.len());
-    content.extend([VERSION, 0, 0, 0, 0]);
-    content.extend(as_of.to_le_bytes());
-    content.extend(bytes);
-    seal(content)
+/// Appends the value of an account's part.
+pub fn push_part_value(bytes: &mut Vec<u8>, as_of: u64, part: &[u8]) {
+    let start = bytes.len();
+    bytes.extend([VERSION, 0, 0, 0, 0]);
+    bytes.extend(as_of.to_le_bytes());
+    bytes.extend_from_slice(part);
+    seal(&mut bytes[start..]);
 }
 
 pub fn configuration_key(hash: &[u8; 16]) -> Vec<u8> {
@@ -65,13 +65,13 @@ pub fn genesis_key() -> Vec<u8> {
 pub fn plain_value(bytes: &[u8]) -> Vec<u8> {
     let mut content = vec![VERSION, 0, 0, 0, 0];
     content.extend(bytes);
-    seal(content)
+    seal(&mut content);
+    content
 }
 
-fn seal(mut content: Vec<u8>) -> Vec<u8> {
+fn seal(content: &mut [u8]) {
     let checksum = crc32fast::hash(&content[5..]);
     content[1..5].copy_from_slice(&checksum.to_le_bytes());
-    content
 }
 
 /// Takes a record apart; what it returns borrows from key and value.
@@ -117,7 +117,9 @@ mod tests {
     #[test]
     fn a_part_survives_and_damage_is_seen() {
         let part = PartKey { kind: 3, index: 70_000 };
-        let (key, value) = (part_key("acme", part), part_value(9, b"state"));
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        push_part_key(&mut key, "acme", part);
+        push_part_value(&mut value, 9, b"state");
         let read_back = read(&key, &value).expect("reads");
         assert_eq!(read_back, StateRecord::Part { account: "acme", key: part, as_of: 9, bytes: b"state" });
         for place in 0..value.len() {

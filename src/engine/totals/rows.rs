@@ -3,15 +3,16 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeSeq;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::amounts::Cells;
 use super::{Amount, Charges, Month, Route, Tally, Totals};
 use crate::engine::calendar::MonthId;
 use crate::engine::catalog::{DimensionId, QuantityId, UnitId};
 
-/// A row of a month.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A row of a month, as it is read back.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub enum Row {
     Head { records: u64, failed: u64, charges: Vec<(Route, UnitId, Amount)> },
     Kind { name: Arc<str>, quantities: Vec<(QuantityId, Amount)> },
@@ -19,14 +20,63 @@ pub enum Row {
     Value { dimension: DimensionId, name: Arc<str>, records: u64, charges: Vec<(Route, UnitId, Amount)> },
 }
 
-impl Row {
+/// A row of a month, as it is written: of the same form as [`Row`].
+#[derive(Clone, Copy, Serialize)]
+pub enum RowRef<'a> {
+    Head {
+        records: u64,
+        failed: u64,
+        #[serde(serialize_with = "list")]
+        charges: &'a Charges,
+    },
+    Kind {
+        name: &'a str,
+        quantities: &'a [(QuantityId, Amount)],
+    },
+    User {
+        user: u32,
+        records: u64,
+        #[serde(serialize_with = "list")]
+        charges: &'a Charges,
+    },
+    Value {
+        dimension: DimensionId,
+        name: &'a str,
+        records: u64,
+        #[serde(serialize_with = "list")]
+        charges: &'a Charges,
+    },
+}
+
+fn list<S: Serializer>(charges: &&Charges, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut list = serializer.serialize_seq(Some(charges.iter().count()))?;
+    for charge in charges.iter() {
+        list.serialize_element(&charge)?;
+    }
+    list.end()
+}
+
+impl RowRef<'_> {
+    pub fn to_row(self) -> Row {
+        match self {
+            RowRef::Head { records, failed, charges } => {
+                Row::Head { records, failed, charges: charges.iter().collect() }
+            }
+            RowRef::Kind { name, quantities } => Row::Kind { name: name.into(), quantities: quantities.to_vec() },
+            RowRef::User { user, records, charges } => Row::User { user, records, charges: charges.iter().collect() },
+            RowRef::Value { dimension, name, records, charges } => {
+                Row::Value { dimension, name: name.into(), records, charges: charges.iter().collect() }
+            }
+        }
+    }
+
     /// A number that tells the row's table in its month apart from the others.
     pub fn table(&self) -> u32 {
         match self {
-            Row::Head { .. } => 0,
-            Row::Kind { .. } => 1,
-            Row::User { .. } => 2,
-            Row::Value { dimension, .. } => 3 + u32::from(*dimension),
+            RowRef::Head { .. } => 0,
+            RowRef::Kind { .. } => 1,
+            RowRef::User { .. } => 2,
+            RowRef::Value { dimension, .. } => 3 + u32::from(*dimension),
         }
     }
 }
@@ -40,23 +90,18 @@ impl Totals {
 
 impl Month {
     /// All rows, table by table, each in its place.
-    pub fn rows(&self) -> impl Iterator<Item = Row> + '_ {
-        let head = Row::Head { records: self.records, failed: self.failed, charges: self.charges.iter().collect() };
-        let kinds = self
-            .kinds
-            .rows()
-            .map(|(name, cells)| Row::Kind { name: name.into(), quantities: cells.as_slice().to_vec() });
-        let users = self.users.rows().map(|(user, tally)| Row::User {
-            user,
-            records: tally.records,
-            charges: tally.charges.iter().collect(),
-        });
+    pub fn rows(&self) -> impl Iterator<Item = RowRef<'_>> {
+        let head = RowRef::Head { records: self.records, failed: self.failed, charges: &self.charges };
+        let kinds = self.kinds.rows().map(|(name, cells)| RowRef::Kind { name, quantities: cells.as_slice() });
+        let users = self.users.rows();
+        let users = users.map(|(user, tally)| RowRef::User { user, records: tally.records, charges: &tally.charges });
         let values = self.all_fields().flat_map(|field| {
-            field.values.rows().map(|(name, tally)| Row::Value {
-                dimension: field.dimension,
-                name: name.into(),
+            let dimension = field.dimension;
+            field.values.rows().map(move |(name, tally)| RowRef::Value {
+                dimension,
+                name,
                 records: tally.records,
-                charges: tally.charges.iter().collect(),
+                charges: &tally.charges,
             })
         });
         std::iter::once(head).chain(kinds).chain(users).chain(values)
@@ -81,13 +126,13 @@ impl Month {
 
 /// A month as its rows.
 #[derive(Serialize, Deserialize)]
-struct Stored {
+struct Stored<R> {
     month: MonthId,
-    rows: Vec<Row>,
+    rows: Vec<R>,
 }
 
 impl Serialize for Totals {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer
             .collect_seq(self.months.iter().map(|month| Stored { month: month.month, rows: month.rows().collect() }))
     }
@@ -96,7 +141,7 @@ impl Serialize for Totals {
 impl<'de> Deserialize<'de> for Totals {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Totals, D::Error> {
         let mut totals = Totals::default();
-        for stored in Vec::<Stored>::deserialize(deserializer)? {
+        for stored in Vec::<Stored<Row>>::deserialize(deserializer)? {
             stored.rows.into_iter().for_each(|row| totals.restore(stored.month, row));
         }
         Ok(totals)

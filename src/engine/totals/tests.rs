@@ -141,7 +141,7 @@ proptest! {
         prop_assert_eq!(&copy, &totals);
         let mut restored = Totals::default();
         for month in totals.months() {
-            month.rows().for_each(|row| restored.restore(month.month, row));
+            month.rows().for_each(|row| restored.restore(month.month, row.to_row()));
         }
         prop_assert_eq!(restored, totals);
     }

@@ -1,9 +1,11 @@
 //! The head of an account: everything that is there once.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use super::pages::{self, Buckets, MonthTables};
-use super::{DecodeError, Outline, PageKey, Pages, Stored};
+use super::{DecodeError, Outline, Pages, Stored};
 use crate::engine::account::{Account, Autopay, Pending, Price, Rare, Rule, State, Subscription, Withheld};
 use crate::engine::calendar::Span;
 use crate::engine::catalog::{OverflowOn, PlanId, UnitId};
@@ -14,17 +16,16 @@ use crate::engine::users::Users;
 use crate::engine::{Amount, Catalogs, Ms};
 
 #[derive(Serialize, Deserialize)]
-pub struct Head {
+pub struct Head<'a> {
     outline: Outline,
     sequence: u64,
     commands: Buckets,
-    state: Option<StateHead>,
-    /// The pages, where they are small.
-    pub inline: Vec<(PageKey, Vec<u8>)>,
+    #[serde(borrow)]
+    state: Option<StateHead<'a>>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct StateHead {
+struct StateHead<'a> {
     plan: PlanId,
     billing: Interval,
     paid_before: bool,
@@ -32,9 +33,9 @@ struct StateHead {
     seats: u32,
     start: Ms,
     anchor: Ms,
-    class: Option<Box<str>>,
-    period: PeriodHead,
-    ended: Vec<PeriodHead>,
+    class: Option<Cow<'a, str>>,
+    period: PeriodHead<'a>,
+    ended: Vec<PeriodHead<'a>>,
     pool: Amount,
     balances: Vec<BalanceHead>,
     grants_issued: u64,
@@ -44,21 +45,21 @@ struct StateHead {
     seats_epoch: u32,
     appeared: u32,
     denied_epoch: u32,
-    subscription: Subscription,
+    subscription: Cow<'a, Subscription>,
     months: Vec<MonthTables>,
     bulk: Amount,
     rare: Option<RareHead>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct PeriodHead {
+struct PeriodHead<'a> {
     number: u32,
     span: Span,
     price: Option<Price>,
     priced: bool,
     prorations: Amount,
     recorded: bool,
-    sums: Option<Box<Sums>>,
+    sums: Option<Cow<'a, Sums>>,
 }
 
 /// A balance without its grants.
@@ -85,13 +86,13 @@ struct RareHead {
     retired: Vec<Box<str>>,
 }
 
-impl Head {
-    pub fn of(account: &Account, catalogs: &Catalogs, pages: &mut Pages) -> Head {
+impl<'a> Head<'a> {
+    pub fn of(account: &'a Account, catalogs: &Catalogs, pages: &mut Pages) -> Head<'a> {
         let commands = account.commands.as_ref().map_or(0, |commands| pages::put_identities(commands, pages));
         let state = account.state.as_ref().map(|state| StateHead::of(state, catalogs, pages));
         let catalog = account.state.as_ref().map(|state| catalogs.get(state.catalog as usize).hash);
         let outline = Outline { due: account.next_due(), catalog };
-        Head { outline, sequence: account.sequence, commands, state, inline: Vec::new() }
+        Head { outline, sequence: account.sequence, commands, state }
     }
 
     pub fn account(&self, stored: &Stored<'_>, catalogs: &Catalogs) -> Result<Account, DecodeError> {
@@ -106,8 +107,8 @@ impl Head {
     }
 }
 
-impl StateHead {
-    fn of(state: &State, catalogs: &Catalogs, pages: &mut Pages) -> StateHead {
+impl<'a> StateHead<'a> {
+    fn of(state: &'a State, catalogs: &Catalogs, pages: &mut Pages) -> StateHead<'a> {
         let limits = state.limits.iter().all(|limit| limit.is_fresh());
         if !limits {
             pages.add((pages::LIMITS, 0), &state.limits);
@@ -128,7 +129,7 @@ impl StateHead {
             seats: state.seats,
             start: state.start,
             anchor: state.anchor,
-            class: state.class.clone(),
+            class: state.class.as_deref().map(Cow::Borrowed),
             period: PeriodHead::of(&state.period, pages),
             ended: state.ended.iter().map(|period| PeriodHead::of(period, pages)).collect(),
             pool: state.pool,
@@ -140,7 +141,7 @@ impl StateHead {
             seats_epoch: users.seats_epoch,
             appeared: users.appeared,
             denied_epoch: users.denied_epoch,
-            subscription: state.subscription.clone(),
+            subscription: Cow::Borrowed(&state.subscription),
             months: pages::put_totals(&state.totals, pages),
             bulk: state.bulk,
             rare: state.rare.as_ref().map(|rare| RareHead::of(rare, catalogs, pages)),
@@ -164,7 +165,7 @@ impl StateHead {
             seats: self.seats,
             start: self.start,
             anchor: self.anchor,
-            class: self.class.clone(),
+            class: self.class.as_deref().map(Box::from),
             period: self.period.restore(stored)?,
             ended: self.ended.iter().map(|period| period.restore(stored)).collect::<Result<_, _>>()?,
             pool: self.pool,
@@ -173,7 +174,7 @@ impl StateHead {
             limits,
             users,
             windows: Default::default(),
-            subscription: self.subscription.clone(),
+            subscription: Subscription::clone(&self.subscription),
             totals: pages::totals(&self.months, stored)?,
             bulk: self.bulk,
             rare: self.rare.as_ref().map(|rare| rare.restore(stored, catalogs)).transpose()?,
@@ -181,8 +182,8 @@ impl StateHead {
     }
 }
 
-impl PeriodHead {
-    fn of(period: &Period, pages: &mut Pages) -> PeriodHead {
+impl<'a> PeriodHead<'a> {
+    fn of(period: &'a Period, pages: &mut Pages) -> PeriodHead<'a> {
         let rows: Vec<_> = period.recorded.months().iter().flat_map(|month| month.rows()).collect();
         pages.add((pages::PERIODS, period.number), &rows);
         PeriodHead {
@@ -192,7 +193,7 @@ impl PeriodHead {
             priced: period.priced,
             prorations: period.prorations,
             recorded: !rows.is_empty(),
-            sums: period.sums.clone(),
+            sums: period.sums.as_deref().map(Cow::Borrowed),
         }
     }
 
@@ -210,7 +211,7 @@ impl PeriodHead {
             priced: self.priced,
             prorations: self.prorations,
             recorded,
-            sums: self.sums.clone(),
+            sums: self.sums.as_deref().map(|sums| Box::new(sums.clone())),
         })
     }
 }

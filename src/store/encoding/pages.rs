@@ -11,7 +11,7 @@ use crate::engine::grants::Grant;
 use crate::engine::identities::Identities;
 use crate::engine::limits::LimitState;
 use crate::engine::sessions::{Session, Sessions};
-use crate::engine::totals::{Row, Totals};
+use crate::engine::totals::{Row, RowRef, Totals};
 use crate::engine::users::{User, UserExtra, Users};
 use crate::engine::{Catalogs, Ms};
 
@@ -39,7 +39,23 @@ pub struct MonthTables {
     rows: Vec<u32>,
 }
 
-#[derive(Serialize, Deserialize)]
+/// A user, as it is written: of the same form as [`UserRow`].
+#[derive(Serialize)]
+struct UserRef<'a> {
+    name: &'a str,
+    limits: &'a [(LimitIndex, LimitState)],
+    appeared: (u32, u32),
+    extra: Option<&'a UserExtra>,
+}
+
+impl UserRef<'_> {
+    fn of(user: &User) -> UserRef<'_> {
+        let User { name, limits, appeared, extra } = user;
+        UserRef { name, limits, appeared: *appeared, extra: extra.as_deref() }
+    }
+}
+
+#[derive(Deserialize)]
 struct UserRow {
     name: Box<str>,
     limits: Vec<(LimitIndex, LimitState)>,
@@ -48,15 +64,7 @@ struct UserRow {
 }
 
 pub fn put_users(users: &Users, pages: &mut Pages) -> u32 {
-    let rows: Vec<UserRow> = users
-        .iter()
-        .map(|user| UserRow {
-            name: user.name.clone(),
-            limits: user.limits.clone(),
-            appeared: user.appeared,
-            extra: user.extra.clone(),
-        })
-        .collect();
+    let rows: Vec<UserRef<'_>> = users.iter().map(UserRef::of).collect();
     for (page, rows) in rows.chunks(USERS_OF_PAGE).enumerate() {
         pages.add((USERS, page as u32), rows);
     }
@@ -77,11 +85,11 @@ pub fn users(count: u32, stored: &Stored<'_>, users: &mut Users) -> Result<(), D
 type GrantRow = (UnitId, bool, Grant);
 
 pub fn put_grants(balances: &[Balance], pages: &mut Pages) -> Vec<u32> {
-    let of_balance = |balance: &Balance| -> Vec<GrantRow> {
+    let mut rows: Vec<(UnitId, bool, &Grant)> = Vec::new();
+    for balance in balances {
         let grants = balance.grants().iter().enumerate();
-        grants.map(|(place, grant)| (balance.unit, balance.is_in_front(place), grant.clone())).collect()
-    };
-    let mut rows: Vec<GrantRow> = balances.iter().flat_map(of_balance).collect();
+        rows.extend(grants.map(|(place, grant)| (balance.unit, balance.is_in_front(place), grant)));
+    }
     rows.sort_unstable_by_key(|(.., grant)| grant.number);
     let mut listed = Vec::new();
     for rows in rows.chunk_by(|a, b| a.2.number / GRANTS_OF_PAGE == b.2.number / GRANTS_OF_PAGE) {
@@ -197,7 +205,7 @@ pub fn sessions(
 pub fn put_totals(totals: &Totals, pages: &mut Pages) -> Vec<MonthTables> {
     let mut months = Vec::new();
     for month in totals.months() {
-        let rows: Vec<Row> = month.rows().collect();
+        let rows: Vec<RowRef<'_>> = month.rows().collect();
         let mut tables = MonthTables { month: month.month, rows: Vec::new() };
         for rows in rows.chunk_by(|a, b| a.table() == b.table()) {
             // Fields get their table in the order in which they came to be; the three before them have fixed places.
@@ -218,7 +226,7 @@ pub fn totals(months: &[MonthTables], stored: &Stored<'_>) -> Result<Totals, Dec
     for tables in months {
         for (table, rows) in tables.rows.iter().enumerate() {
             for page in 0..(*rows as usize).div_ceil(ROWS_OF_PAGE) {
-                for row in stored.page(month_page(tables.month, table, page))? {
+                for row in stored.page::<Row>(month_page(tables.month, table, page))? {
                     totals.restore(tables.month, row);
                 }
             }
