@@ -2,6 +2,7 @@
 //!
 //! `cargo bench --bench engine`, or a part: `cargo bench --bench engine -- price`. Catalog: config/catalogs/zenmux.toml.
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,6 +18,8 @@ use meterd::engine::totals::{Applied, Names, Route, Totals};
 use meterd::engine::window::Counter;
 use meterd::engine::{Account, Amount, Catalog, Catalogs, Effects, Engine, Moment, Ms, Outcome, Usage, lookup};
 use meterd::ingest::decode::{Decoder, Raw};
+use meterd::ingest::partition::Partitioner;
+use meterd::shard::{Gate, IdentityKey, Partition, Rules, Sink};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -204,6 +207,103 @@ fn engine(bencher: Bencher<'_, '_>, accounts: usize) {
     let mut fold = Fold::new(accounts);
     (0..20 * accounts).for_each(|_| fold.record());
     bencher.counter(ItemsCount::new(1_000u32)).bench_local(|| (0..1_000).for_each(|_| fold.record()));
+}
+
+/// A shard's way: records of about 280 bytes decoded in groups, all identities distinct and held, folded as above, of so many
+/// accounts of ten users. Every account has counted some twenty records before.
+#[divan::bench(args = [1, 1_000, 100_000])]
+fn shard(bencher: Bencher<'_, '_>, accounts: usize) {
+    let mut way = Way::new(accounts);
+    for _ in 0..20 * accounts.max(GROUP) / GROUP {
+        let group = way.group();
+        way.fold(&group);
+    }
+    let way = RefCell::new(way);
+    bencher
+        .counter(ItemsCount::new(16 * GROUP))
+        .with_inputs(|| -> Vec<Vec<String>> { (0..16).map(|_| way.borrow_mut().group()).collect() })
+        .bench_local_refs(|groups| groups.iter().for_each(|group| way.borrow_mut().fold(group)));
+}
+
+const GROUP: usize = 64;
+
+struct Way {
+    partition: Partition,
+    arena: Bump,
+    accounts: usize,
+    scatter: Scatter,
+    records: u64,
+    time_us: i64,
+}
+
+/// Nobody listens.
+struct Unheard;
+
+impl Sink for Unheard {
+    fn told(&mut self, _account: &str, _input: Option<(&str, &str)>, _notices: &[meterd::engine::Notice]) {}
+
+    fn is_full(&self) -> bool {
+        false
+    }
+}
+
+impl Way {
+    fn new(accounts: usize) -> Way {
+        let rules = Rules {
+            record_bytes_max: 65_536,
+            partitioner: Partitioner::Any,
+            partition: 0,
+            partitions: 1,
+            accept_replayed: false,
+        };
+        let mut partition = Partition::new(Catalogs::new(Arc::new(catalog())), rules, IdentityKey(1, 2));
+        for place in 0..accounts {
+            let command = format!(
+                r#"{{"specversion":"1.0","id":"s","source":"b","type":"meterd.subscription.start","subject":"account-{place:06}","data":{{"plan":"pro"}}}}"#
+            );
+            let raw = Raw { key: None, value: Some(command.as_bytes()), headers: &[], timestamp: START };
+            assert_eq!(partition.command(&raw, START, &Gate::Live, &mut Unheard), Outcome::Applied);
+        }
+        let time_us = START * 1_000;
+        Way { partition, arena: Bump::new(), accounts, scatter: Scatter(0), records: 0, time_us }
+    }
+
+    fn group(&mut self) -> Vec<String> {
+        (0..GROUP).map(|_| self.record()).collect()
+    }
+
+    fn record(&mut self) -> String {
+        let random = self.scatter.next() as usize;
+        self.records += 1;
+        format!(
+            r#"{{"specversion":"1.0","id":"req-{:016x}","source":"gateway/eu-1","type":"llm.call","subject":"account-{:06}","data":{{"user":"user-{}","model":"{}","requests":1,"input_tokens":{},"output_tokens":{}}}}}"#,
+            self.records,
+            random / 128 % self.accounts,
+            random / 8 % 10,
+            MODELS[random % MODELS.len()],
+            200 + random % 4_000,
+            20 + random % 900,
+        )
+    }
+
+    fn fold(&mut self, group: &[String]) {
+        self.arena.reset();
+        self.time_us += 1_800 * group.len() as i64;
+
+        let timestamp = self.time_us / 1_000;
+        let partition = &mut self.partition;
+        let mut reads = Vec::with_capacity(group.len());
+        for record in group {
+            let raw = Raw { key: None, value: Some(record.as_bytes()), headers: &[], timestamp };
+            reads.push(partition.read(&raw, &self.arena));
+        }
+        partition.fetch(reads.iter().flatten());
+        for read in &reads {
+            partition.fire_due(&Gate::Live, usize::MAX, &mut Unheard);
+            assert_eq!(partition.fold(read, timestamp, &mut Gate::Live, &mut Unheard), Outcome::Applied);
+        }
+        partition.release_accepted();
+    }
 }
 
 struct Fold {
