@@ -65,10 +65,11 @@ impl Identities {
         Identity { high: hash.h1, low: hash.h2 }
     }
 
-    /// Whether the identity was accepted and is remembered at `clock`.
-    pub fn holds(&self, identity: Identity, clock: Ms, late_ms: i64) -> bool {
+    /// Whether the identity was accepted and is remembered at `clock`. Those of before `oldest` count as forgotten, whether
+    /// they were swept or not: else a restart would show.
+    pub fn holds(&self, identity: Identity, clock: Ms, late_ms: i64, oldest: Ms) -> bool {
         let found = self.piece(identity).find(identity.low, |entry| entry.identity == identity);
-        found.is_some_and(|entry| remembered(entry.time, clock, late_ms))
+        found.is_some_and(|entry| remembered(entry.time, clock, late_ms) && entry.time >= oldest)
     }
 
     /// Reads a word of where the identity would stand, see `Partition::fetch`.
@@ -115,8 +116,9 @@ mod tests {
         let mut identities = Identities::new(IdentityKey(1, 2));
         let identity = identities.of("acme", "gateway", "r1");
         identities.remember(identity, 1_000, 1_000, 500);
-        assert!(identities.holds(identity, 1_500, 500));
-        assert!(!identities.holds(identity, 1_501, 500));
+        assert!(identities.holds(identity, 1_500, 500, 1_000));
+        assert!(!identities.holds(identity, 1_501, 500, Ms::MIN));
+        assert!(!identities.holds(identity, 1_500, 500, 1_001));
         assert_ne!(identity, identities.of("acmeg", "ateway", "r1"));
     }
 
@@ -125,11 +127,11 @@ mod tests {
         let mut identities = Identities::new(IdentityKey(3, 4));
         for step in 0..50_000_i64 {
             let identity = identities.of("acme", "gateway", &step.to_string());
-            assert!(!identities.holds(identity, step, 1_000));
+            assert!(!identities.holds(identity, step, 1_000, Ms::MIN));
             identities.remember(identity, step, step, 1_000);
         }
         for step in 49_000..50_000_i64 {
-            assert!(identities.holds(identities.of("acme", "gateway", &step.to_string()), 50_000, 1_000));
+            assert!(identities.holds(identities.of("acme", "gateway", &step.to_string()), 50_000, 1_000, Ms::MIN));
         }
         assert!(identities.len() < 10_000, "{} held", identities.len());
     }

@@ -173,7 +173,7 @@ impl Partition {
         let time = if *replayed { self.clock } else { input.time };
         let found = self.accounts.find(input.account, hash);
         let admitted = match &*gate {
-            Gate::Live => !self.identities.holds(identity, self.clock, late_ms),
+            Gate::Live => !self.identities.holds(identity, self.clock, late_ms, self.oldest),
             Gate::Replay { accepted, .. } => accepted.contains(&identity),
         };
         if found.is_some_and(|slot| skips(gate, self.accounts.as_of(slot))) {
