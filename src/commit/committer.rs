@@ -34,6 +34,8 @@ use crate::telemetry::Metrics;
 /// How long the coordinator may take for one call before its outcome counts as unknown.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long it may take until a member hears that a partition is another's: more than its session timeout.
+const LOSS_HEARD_MAX: Duration = Duration::from_secs(60);
 /// Fenced this often within a minute: another process uses the transactional id.
 const FENCED_MAX: usize = 3;
 
@@ -183,23 +185,25 @@ impl<K: Cluster, C: Committed> Committer<K, C> {
         self.producer = Some(wait_out(&self.cluster, || true, || self.opened())?);
         self.drop_dead(batches);
         let mut places = Vec::new();
+        let mut taken = Vec::new();
         for batch in batches.iter() {
-            let last = self.sink.last_journaled(batch.partition)?;
-            let (sequence, attempt) = (batch.record.sequence, batch.record.attempt);
-            match last {
-                Some(found) if found.sequence == sequence && found.attempt == attempt => places.push(found.places),
-                Some(found) if found.sequence + 1 == sequence => {}
-                None if sequence == 1 => {}
-                found => {
-                    return Err(Stop::data(format!(
-                        "expected the journal of partition {} to end with batch {} or {sequence} of this attempt, found \
-                         {found:?}: another process writes to it; stop one of them",
-                        batch.partition,
-                        sequence - 1
-                    )));
+            match (self.sink.last_journaled(batch.partition)?, batch.record.sequence) {
+                (Some(found), sequence) if found.sequence == sequence && found.attempt == batch.record.attempt => {
+                    places.push(found.places);
+                }
+                (Some(found), sequence) if found.sequence + 1 == sequence => {}
+                (None, 1) => {}
+                (found, _) => {
+                    self.await_loss(batch, found)?;
+                    taken.push(batch.partition);
                 }
             }
         }
+        // Lost meanwhile: it is not of those whose outcome matters.
+        let (lost, left): (Vec<Batch>, _) =
+            std::mem::take(batches).into_iter().partition(|batch| taken.contains(&batch.partition));
+        *batches = left;
+        Vec::into_iter(lost).for_each(|batch| self.sink.dropped(batch));
         match places.len() {
             0 => Ok(Settled::NotCommitted),
             all if all == batches.len() => Ok(Settled::Committed(places)),
@@ -208,6 +212,25 @@ impl<K: Cluster, C: Committed> Committer<K, C> {
                 batches.len()
             ))),
         }
+    }
+
+    /// Another wrote to the partition's journal: its new owner, of which this process has not heard yet, as it will within
+    /// the session timeout; else somebody who must not.
+    fn await_loss(&self, batch: &Batch, found: Option<Journaled>) -> Result<(), Stop> {
+        let begun = self.cluster.now();
+        while self.ownership.holds(batch.partition, batch.epoch) {
+            if self.cluster.now() - begun > LOSS_HEARD_MAX {
+                return Err(Stop::data(format!(
+                    "expected the journal of partition {} to end with batch {} or {} of this attempt, found {found:?}: \
+                     another process writes to it; stop one of them",
+                    batch.partition,
+                    batch.record.sequence - 1,
+                    batch.record.sequence
+                )));
+            }
+            self.cluster.sleep(Duration::from_millis(100));
+        }
+        Ok(())
     }
 
     fn note_fence(&mut self, text: &str) -> Result<(), Stop> {

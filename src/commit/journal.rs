@@ -103,6 +103,11 @@ impl JournalRecord {
         postcard::to_extend(self, bytes).expect("encoding into memory has no way to fail")
     }
 
+    /// Whether anything was folded that may come out otherwise in another version; a claim has nothing.
+    pub fn has_outcome(&self) -> bool {
+        !self.runs.is_empty() || !self.digests.is_empty()
+    }
+
     pub fn decode(bytes: &[u8]) -> Result<JournalRecord, FormatError> {
         match bytes.split_first() {
             None => Err(FormatError::Empty),

@@ -300,7 +300,7 @@ impl<L: Log> Recovery<L> {
     ) -> Result<Recovered, Stop> {
         let last = tail.last();
         let stale = |record: &JournalRecord| {
-            record.sequence >= last.horizon && !record.runs.is_empty() && record.engine_revision != engine::REVISION
+            record.sequence >= last.horizon && record.has_outcome() && record.engine_revision != engine::REVISION
         };
         if let Some((_, record)) = tail.records.iter().find(|(_, record)| stale(record)) {
             return Err(Stop::data(format!(

@@ -51,7 +51,7 @@ pub fn read<L: Log>(recovery: &Recovery<L>, partition: i32, high: i64) -> Result
     // More than a little is left to the store's writer, once the partition is live.
     if from < high && writes.len() <= WRITES_MAX && copy.stored.is_some() {
         let mut records = writes.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
-        match recovery.store.apply(partition, &mut records, &recovery.complete(high)) {
+        match recovery.store.apply(partition, copy.stored, &mut records, &recovery.complete(high)) {
             Ok(()) => copy.stored = Some(high),
             Err(error) => note_failure(recovery, partition, &error.to_string()),
         }
@@ -61,7 +61,11 @@ pub fn read<L: Log>(recovery: &Recovery<L>, partition: i32, high: i64) -> Result
 
 /// Makes the store's copy of the partition empty, and so complete up to where the state topic begins.
 pub fn cleared<L: Log>(recovery: &Recovery<L>, partition: i32, low: i64) -> Option<i64> {
-    match recovery.store.clear(partition) {
+    let begin = || {
+        recovery.store.clear(partition)?;
+        recovery.store.apply(partition, None, &mut std::iter::empty(), &recovery.complete(low))
+    };
+    match begin() {
         Ok(()) => Some(low),
         Err(error) => {
             note_failure(recovery, partition, &error.to_string());

@@ -224,6 +224,7 @@ impl Parts {
         let writer = StoreWriter {
             store: Arc::clone(&self.store),
             state_topic: self.found.place.topics.last().map(|(_, id)| id.clone()).unwrap_or_default(),
+            every: store_writer::WRITE_EVERY,
             metrics: Arc::clone(&self.metrics),
         };
         let log = Reader::open(&settings::free_consumer(&self.config))?;
@@ -456,6 +457,9 @@ impl Daemon {
         if left > 0 {
             tracing::warn!(left, "partitions are left with dirty accounts; the next start folds some batches again");
         }
+        // A batch that does not commit at once is given up: nobody polls any more, so a membership that ends now is not
+        // renewed, and the committer would try for minutes.
+        partitions.iter().for_each(|partition| self.ownership.revoke(*partition));
         self.server.stop();
         self.shards.send_all(|| ToShard::Stop);
         for thread in self.threads.shards.drain(..) {

@@ -31,7 +31,7 @@ use crate::ingest::consumer::{Backlog, Fetched};
 use crate::ingest::decode::Raw;
 use crate::ingest::merge::{self, Next, Side};
 use crate::ingest::raw::{Head, Input, RawBatch};
-use crate::shard::{Gate, Partition, Read, StateWrites};
+use crate::shard::{Cursor, Gate, Partition, Read, StateWrites};
 use crate::store::record;
 
 /// Inputs folded before other partitions and messages are looked at.
@@ -51,6 +51,8 @@ pub struct Owned {
     /// The last batch that was closed.
     sequence: u64,
     open: OpenBatch,
+    /// How far timers had fired when the last batch was closed.
+    closed_at: Cursor,
     in_flight: Option<InFlight>,
     queues: [Queue; 2],
     marks: Marks,
@@ -126,10 +128,11 @@ impl Owned {
         Owned {
             number,
             epoch,
-            fold,
             phase: Phase::Claiming,
             sequence,
             open: OpenBatch::new(Arc::clone(&names), number, now.steady),
+            closed_at: fold.cursor(),
+            fold,
             in_flight: None,
             queues: Input::BOTH.map(queue),
             marks,
@@ -343,6 +346,17 @@ impl Owned {
         now.wall.abs_diff(broker_now) <= future.unsigned_abs()
     }
 
+    /// Something was folded since the last batch was closed: inputs, a tick, or timers that an earlier batch left.
+    fn has_work(&self) -> bool {
+        !self.open.is_empty() || self.fold.cursor() != self.closed_at
+    }
+
+    /// Everything that was folded is committed, and nothing is due.
+    pub fn is_settled(&self) -> bool {
+        let due = self.next_due().is_some_and(|due| due <= self.fold.clock());
+        self.in_flight.is_none() && !self.has_work() && !due
+    }
+
     /// Whether there is something to commit now.
     pub fn wants_commit(&self, settings: &Settings, now: Now) -> bool {
         if self.in_flight.is_some() {
@@ -352,9 +366,9 @@ impl Owned {
             return true;
         }
         if self.draining.is_some() {
-            return !self.open.is_empty() || self.fold.dirty_len() > 0;
+            return self.has_work() || self.fold.dirty_len() > 0;
         }
-        if !self.open.is_empty() {
+        if self.has_work() {
             let over = self.open.is_over(settings.records_max, self.fold.accepted_len());
             return over || settings.interval.is_zero() || now.since(self.open.started) >= settings.interval;
         }
@@ -365,7 +379,7 @@ impl Owned {
     pub fn close(&mut self, settings: &Settings, now: Now) -> Batch {
         let sequence = self.sequence + 1;
         let claim = self.phase == Phase::Claiming;
-        if !self.open.is_empty() {
+        if self.has_work() {
             self.begun.push_back((sequence, self.open.started));
         }
         let mut state = StateWrites::default();
@@ -407,6 +421,7 @@ impl Owned {
             oldest: self.fold.oldest(),
         };
         self.sequence = sequence;
+        self.closed_at = end.cursor;
         self.fold.begin_batch(sequence + 1);
         self.in_flight = Some(InFlight { sequence, claim, latest });
         Batch {
@@ -470,7 +485,7 @@ impl Owned {
 
     /// Lets an answer leave once everything that it may show is committed.
     pub fn answer(&mut self, answer: Answer) {
-        let waits_for = if !self.open.is_empty() {
+        let waits_for = if self.has_work() {
             Some(self.sequence + 1)
         } else {
             self.in_flight.as_ref().map(|flight| flight.sequence)
@@ -488,7 +503,7 @@ impl Owned {
     /// Says that the drain is done, if it is.
     pub fn finish_drain(&mut self) {
         if self.in_flight.is_none()
-            && self.open.is_empty()
+            && !self.has_work()
             && self.fold.dirty_len() == 0
             && let Some(done) = self.draining.as_ref()
         {
@@ -499,7 +514,7 @@ impl Owned {
 
     /// Another configuration from the next batch on; `false` while a batch is open under the present one.
     pub fn reload(&mut self, catalog: &Arc<Catalog>, configuration: &Arc<FoldConfiguration>) -> bool {
-        if !self.open.is_empty() {
+        if self.has_work() {
             return false;
         }
         match self.fold.lacks(catalog) {

@@ -123,8 +123,14 @@ impl Shard {
                 }
             }
             ToShard::Recovered { partition, epoch, recovered } => {
+                let configuration = Arc::clone(&recovered.configuration);
                 let owned = Owned::new(partition, epoch, *recovered, Arc::clone(&self.names), now);
                 state.owned.insert(partition, owned);
+                // Recovered under the configuration of before a reload that came meanwhile.
+                let outdated = state.reload.as_ref().is_some_and(|(_, latest)| latest.hash() != configuration.hash());
+                if outdated && !state.reloading.contains(&partition) {
+                    state.reloading.push(partition);
+                }
             }
             ToShard::Committed(outcome) => self.committed(state, *outcome, now),
             ToShard::Dropped { partition, epoch } => {

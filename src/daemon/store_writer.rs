@@ -14,11 +14,10 @@ use crate::commit::Stop;
 use crate::commit::kafka::Log;
 use crate::commit::reader::Stretch;
 use crate::shard::StateWrites;
-use crate::store::{Complete, Store};
+use crate::store::{Complete, Store, StoreError};
 use crate::telemetry::Metrics;
 
-/// How long what was committed may wait. What changes again meanwhile is written once.
-const WRITE_EVERY: Duration = Duration::from_secs(20);
+pub const WRITE_EVERY: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What may wait of all partitions together, before a copy falls behind.
 const PENDING_BYTES_MAX: usize = 96 << 20;
@@ -46,6 +45,8 @@ pub enum ToStore {
 pub struct StoreWriter {
     pub store: Arc<dyn Store>,
     pub state_topic: String,
+    /// How long what was committed may wait. What changes again meanwhile is written once.
+    pub every: Duration,
     pub metrics: Arc<Metrics>,
 }
 
@@ -86,7 +87,7 @@ impl StoreWriter {
             let closing = matches!(message, Some(ToStore::Close));
             if closing || looked.elapsed() >= LOOK_EVERY {
                 looked = Instant::now();
-                self.complete(&mut waiting, closing, log, topic);
+                self.complete(&mut waiting, closing, log, topic, looked);
             }
             self.take(&mut waiting, message, Instant::now());
             if closing {
@@ -113,7 +114,7 @@ impl StoreWriter {
             }
             Some(ToStore::Released { partition }) => {
                 if let Some(mut left) = waiting.partitions.remove(&partition) {
-                    self.write(partition, &mut left, false);
+                    self.write(partition, &mut left, false, now);
                 }
             }
             Some(ToStore::Close) => closing = true,
@@ -121,10 +122,10 @@ impl StoreWriter {
         }
         waiting.look(now);
         let since = now - waiting.written;
-        let due = since >= WRITE_EVERY && (waiting.quiet || since >= BEHIND_MAX);
+        let due = since >= self.every && (waiting.quiet || since >= BEHIND_MAX);
         if closing || (due && !waiting.is_resting(now)) {
             let mut left = waiting.partitions.iter_mut();
-            let served = left.all(|(partition, left)| self.write(*partition, left, closing));
+            let served = left.all(|(partition, left)| self.write(*partition, left, closing, now));
             waiting.failed = (!served).then_some(now);
             waiting.written = now;
         }
@@ -135,7 +136,7 @@ impl StoreWriter {
     }
 
     /// Writes what is pending of a partition. False: the disk does not serve.
-    fn write(&self, partition: i32, pending: &mut Pending, closed: bool) -> bool {
+    fn write(&self, partition: i32, pending: &mut Pending, closed: bool, now: Instant) -> bool {
         let end = if pending.behind.is_some() { pending.complete } else { Some(pending.state_end) };
         let Some(end) = end else { return true };
         if pending.writes.is_empty() && !closed {
@@ -143,11 +144,17 @@ impl StoreWriter {
         }
         let complete = self.complete_to(end, closed);
         let mut records = pending.writes.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
-        match self.store.apply(partition, &mut records, &complete) {
+        match self.store.apply(partition, pending.complete, &mut records, &complete) {
             Ok(()) => {
                 pending.writes.clear();
                 pending.bytes = 0;
                 pending.complete = Some(end);
+                true
+            }
+            Err(StoreError::Elsewhere { found, after }) => {
+                tracing::info!(partition, ?found, ?after, "the store is completed from where it ends");
+                (pending.complete, pending.behind) = (found, Some(now));
+                (pending.writes, pending.bytes) = (BTreeMap::new(), 0);
                 true
             }
             Err(error) => {
@@ -163,50 +170,75 @@ impl StoreWriter {
     }
 
     /// Completes the copies that are behind from the state topic, where there is little else to do or it has been long.
-    fn complete(&self, waiting: &mut Waiting, closing: bool, log: &impl Log, topic: &str) {
-        let (quiet, resting) = (waiting.quiet, waiting.is_resting(Instant::now()));
+    pub fn complete(&self, waiting: &mut Waiting, closing: bool, log: &impl Log, topic: &str, now: Instant) {
+        let (quiet, resting) = (waiting.quiet, waiting.is_resting(now));
         for (partition, pending) in &mut waiting.partitions {
             let Some(since) = pending.behind else { continue };
-            if resting || !(quiet || closing || since.elapsed() > BEHIND_MAX) {
+            if resting || !(quiet || closing || now - since > BEHIND_MAX) {
                 continue;
             }
-            match self.follow(*partition, pending.complete, log, topic) {
+            match self.follow(*partition, pending.complete, log, topic, now) {
                 Ok(end) => {
                     pending.complete = Some(end);
-                    pending.state_end = pending.state_end.max(end);
-                    pending.behind = None;
+                    // What was just committed may not be readable yet.
+                    if end >= pending.state_end {
+                        (pending.state_end, pending.behind) = (end, None);
+                    }
                 }
                 Err(error) => {
                     self.metrics.store_failed();
                     tracing::warn!(partition, error, "the store stays behind; the next start reads more from Kafka");
-                    pending.behind = Some(Instant::now());
+                    pending.behind = Some(now);
                 }
             }
         }
     }
 
     /// Reads committed state records from `from` on into the store; the offset up to which it is complete then.
-    fn follow(&self, partition: i32, from: Option<i64>, log: &impl Log, topic: &str) -> Result<i64, String> {
+    fn follow(
+        &self,
+        partition: i32,
+        from: Option<i64>,
+        log: &impl Log,
+        topic: &str,
+        now: Instant,
+    ) -> Result<i64, String> {
         let text = |stop: Stop| stop.to_string();
         let (low, _) = log.watermarks(topic, partition).map_err(text)?;
-        if from.is_none() {
-            self.store.clear(partition).map_err(|error| error.to_string())?;
-        }
-        let from = from.unwrap_or(low).max(low);
+        let ends = match from {
+            Some(ends) => ends,
+            None => {
+                let begin = || {
+                    self.store.clear(partition)?;
+                    self.store.apply(partition, None, &mut std::iter::empty(), &self.complete_to(low, false))
+                };
+                begin().map_err(|error: StoreError| error.to_string())?;
+                low
+            }
+        };
+        let from = ends.max(low);
         let until = log.stable_end(topic, partition).map_err(text)?;
-        let mut chunk = Pending::default();
+        let mut chunk = Pending { complete: Some(ends), ..Pending::default() };
         log.read(Stretch { topic, partition, from, until }, &mut |record| {
             let (key, value) = (record.key().unwrap_or_default(), record.value().unwrap_or_default());
             chunk.put(key.to_vec(), value.to_vec());
             chunk.state_end = record.offset() + 1;
-            if chunk.bytes > CHUNK_BYTES && !self.write(partition, &mut chunk, false) {
+            if chunk.bytes > CHUNK_BYTES && !self.write_chunk(partition, &mut chunk, now) {
                 return Err(Stop::io("the store cannot be written"));
             }
             Ok(())
         })
         .map_err(text)?;
         chunk.state_end = until.max(from);
-        if self.write(partition, &mut chunk, false) { Ok(chunk.state_end) } else { Err("it cannot be written".into()) }
+        if self.write_chunk(partition, &mut chunk, now) {
+            Ok(chunk.complete.unwrap_or(ends))
+        } else {
+            Err("it cannot be written".into())
+        }
+    }
+
+    fn write_chunk(&self, partition: i32, chunk: &mut Pending, now: Instant) -> bool {
+        self.write(partition, chunk, false, now) && chunk.behind.is_none()
     }
 }
 

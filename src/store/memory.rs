@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 
-use super::{Complete, Records, Store, StoreError, Take};
+use super::{Complete, Records, Store, StoreError, Take, check_continues};
 
 #[derive(Default)]
 pub struct MemoryStore {
@@ -24,9 +24,16 @@ impl Store for MemoryStore {
         Ok(kept.complete.clone())
     }
 
-    fn apply(&self, partition: i32, records: Records<'_>, complete: &Complete) -> Result<(), StoreError> {
+    fn apply(
+        &self,
+        partition: i32,
+        after: Option<i64>,
+        records: Records<'_>,
+        complete: &Complete,
+    ) -> Result<(), StoreError> {
         let mut partitions = self.partitions.lock().map_err(|_| poisoned())?;
         let kept = partitions.entry(partition).or_default();
+        check_continues(kept.complete.as_ref(), after)?;
         kept.records.extend(records.map(|(key, value)| (key.to_vec(), value.to_vec())));
         kept.complete = Some(complete.clone());
         Ok(())

@@ -44,6 +44,16 @@ pub enum StoreError {
     /// The disk does not serve (full, read-only, failing): the files are kept, the daemon runs from memory.
     #[error("the store cannot be written or read: {0}")]
     Io(String),
+    /// A write that would leave a hole in the copy; nothing was written.
+    #[error("the copy ends at {found:?} of the state topic, not at {after:?}, where what was to be written continues it")]
+    Elsewhere { found: Option<i64>, after: Option<i64> },
+}
+
+/// Whether a write that continues a copy which ends at `after` (`None`: there is no copy) continues the one that is here.
+/// Else it would leave a hole, or bring back what is older.
+pub fn check_continues(found: Option<&Complete>, after: Option<i64>) -> Result<(), StoreError> {
+    let found = found.map(|complete| complete.state_offset);
+    if found == after { Ok(()) } else { Err(StoreError::Elsewhere { found, after }) }
 }
 
 /// Keys and values to be written.
@@ -52,14 +62,21 @@ pub type Records<'a> = &'a mut dyn Iterator<Item = (&'a [u8], &'a [u8])>;
 /// Receives keys and values.
 pub type Take<'a> = &'a mut dyn FnMut(&[u8], &[u8]);
 
-/// One writer for each partition.
+/// What may have two writers for a moment, while a partition comes back before the last of it was written.
 pub trait Store: Send + Sync {
     /// Gives key and value of each record of a partition, as in the topic; what they are complete up to, `None` where
     /// there is no copy.
     fn load(&self, partition: i32, take: Take<'_>) -> Result<Option<Complete>, StoreError>;
     /// Writes records, the newest of each key, best in their order, then what the copy is complete up to. A copy that ends
     /// in between holds newer records than it says; they come again from the topic.
-    fn apply(&self, partition: i32, records: Records<'_>, complete: &Complete) -> Result<(), StoreError>;
+    /// `after`: where the copy must end before, `None` where there must be none.
+    fn apply(
+        &self,
+        partition: i32,
+        after: Option<i64>,
+        records: Records<'_>,
+        complete: &Complete,
+    ) -> Result<(), StoreError>;
     /// Forgets a partition's copy.
     fn clear(&self, partition: i32) -> Result<(), StoreError>;
     /// Identifies the boot under which what is written now is known to be whole.

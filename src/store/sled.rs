@@ -8,8 +8,9 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use super::{Complete, Records, Store, StoreError, Take};
+use super::{Complete, Records, Store, StoreError, Take, check_continues};
 
 /// Position of a partition's tree; sorts before the keys of records, which begin with 1 or 2.
 const POSITION: &[u8] = &[0];
@@ -17,6 +18,8 @@ const POSITION: &[u8] = &[0];
 pub struct SledStore {
     db: sled::Db,
     boot: String,
+    /// Held from the look at a position to the write that moves it.
+    writing: Mutex<()>,
     /// Held while the process lives.
     _lock: File,
 }
@@ -43,7 +46,7 @@ impl SledStore {
             }
             Err(error) => return Err(error),
         };
-        Ok((SledStore { db, boot: boot_id(), _lock: lock }, opened))
+        Ok((SledStore { db, boot: boot_id(), writing: Mutex::default(), _lock: lock }, opened))
     }
 
     fn tree(&self, partition: i32) -> Result<sled::Tree, StoreError> {
@@ -54,9 +57,7 @@ impl SledStore {
 impl Store for SledStore {
     fn load(&self, partition: i32, take: Take<'_>) -> Result<Option<Complete>, StoreError> {
         let tree = self.tree(partition)?;
-        let Some(position) = tree.get(POSITION).map_err(classify)? else { return Ok(None) };
-        let complete: Complete = postcard::from_bytes(&position)
-            .map_err(|error| StoreError::Damaged(format!("position of partition {partition}: {error}")))?;
+        let Some(complete) = position(&tree, partition)? else { return Ok(None) };
         if !complete.holds_in(&self.boot) {
             tree.clear().map_err(classify)?;
             return Ok(None);
@@ -70,11 +71,19 @@ impl Store for SledStore {
         Ok(Some(complete))
     }
 
-    fn apply(&self, partition: i32, records: Records<'_>, complete: &Complete) -> Result<(), StoreError> {
+    fn apply(
+        &self,
+        partition: i32,
+        after: Option<i64>,
+        records: Records<'_>,
+        complete: &Complete,
+    ) -> Result<(), StoreError> {
         let tree = self.tree(partition)?;
+        // It guards no data of its own.
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = position(&tree, partition)?;
+        check_continues(before.as_ref(), after)?;
         let position = |complete: &Complete| postcard::to_stdvec(complete).expect("encoding into memory succeeds");
-        let before = tree.get(POSITION).map_err(classify)?;
-        let before: Option<Complete> = before.and_then(|bytes| postcard::from_bytes(&bytes).ok());
         if let Some(before) = before.filter(|before| before.closed) {
             tree.insert(POSITION, position(&Complete { closed: false, boot: self.boot(), ..before }))
                 .map_err(classify)?;
@@ -99,6 +108,13 @@ impl Store for SledStore {
     fn flush(&self) -> Result<(), StoreError> {
         self.db.flush().map(|_| ()).map_err(classify)
     }
+}
+
+fn position(tree: &sled::Tree, partition: i32) -> Result<Option<Complete>, StoreError> {
+    let Some(position) = tree.get(POSITION).map_err(classify)? else { return Ok(None) };
+    postcard::from_bytes(&position)
+        .map(Some)
+        .map_err(|error| StoreError::Damaged(format!("position of partition {partition}: {error}")))
 }
 
 fn open_db(files: &Path, cache_bytes: u64) -> Result<sled::Db, StoreError> {
@@ -198,7 +214,7 @@ mod tests {
         {
             let (store, _) = SledStore::open(directory.path(), 1 << 20).expect("opens");
             let mut slices = records.iter().map(|(key, value)| (key.as_slice(), value.as_slice()));
-            store.apply(3, &mut slices, &complete(&store, 17)).expect("applies");
+            store.apply(3, None, &mut slices, &complete(&store, 17)).expect("applies");
             store.flush().expect("flushes");
         }
         let (store, opened) = SledStore::open(directory.path(), 1 << 20).expect("opens again");
@@ -226,10 +242,10 @@ mod tests {
         let mut position = complete(&store, 5);
         position.boot = "another".into();
         let records: [(&[u8], &[u8]); 1] = [(&[1], &[1])];
-        store.apply(0, &mut records.iter().copied(), &position).expect("applies");
+        store.apply(0, None, &mut records.iter().copied(), &position).expect("applies");
         assert!(load(&store, 0).0.is_none());
         position.closed = true;
-        store.apply(0, &mut records.iter().copied(), &position).expect("applies");
+        store.apply(0, None, &mut records.iter().copied(), &position).expect("applies");
         assert_eq!(load(&store, 0).1.len(), 1);
     }
 

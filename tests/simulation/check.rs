@@ -241,12 +241,13 @@ impl Reference {
 
 /// Each account's stored form.
 pub fn accounts(fold: &Partition) -> BTreeMap<String, Vec<Part>> {
-    let encode = |held: &meterd::shard::accounts::Held| {
+    let accounts = fold.accounts();
+    let encode = |slot| {
         let mut parts = Vec::new();
-        encoding::encode(&held.account, fold.catalogs(), &mut parts);
-        (held.id.to_string(), parts)
+        encoding::encode(&accounts.read(slot, fold.catalogs()), fold.catalogs(), &mut parts);
+        (accounts.id(slot).to_owned(), parts)
     };
-    fold.accounts().iter().map(encode).collect()
+    accounts.slots().map(encode).collect()
 }
 
 struct Told<'a> {
@@ -374,7 +375,7 @@ pub fn state(what: &str, fold: &Partition, reference: &Reference) -> Result<(), 
         if found.get(id) != expected.get(id) {
             let view = |fold: &Partition| {
                 let account = fold.find(id)?;
-                let view = meterd::query::view::view(fold.catalogs(), id, account, fold.clock())?;
+                let view = meterd::query::view::view(fold.catalogs(), id, &account, fold.clock())?;
                 serde_json::to_string(&view).ok()
             };
             return Err(format!(

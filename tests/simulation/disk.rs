@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use meterd::store::{Complete, Copy, Records, Store, StoreError};
+use meterd::store::{Complete, Records, Store, StoreError, Take, check_continues};
 
 use super::random::Random;
 
@@ -143,7 +143,7 @@ impl Disk {
 }
 
 impl Store for Disk {
-    fn load(&self, partition: i32) -> Result<Copy, StoreError> {
+    fn load(&self, partition: i32, take: Take<'_>) -> Result<Option<Complete>, StoreError> {
         let mut files = self.files();
         files.calls += 1;
         match files.health {
@@ -153,21 +153,30 @@ impl Store for Disk {
         }
         let boot = format!("boot-{}", files.boot);
         let damaged = files.health == Health::Damaged;
-        let Some(tree) = files.trees.get_mut(&partition) else { return Ok(Copy::default()) };
+        let Some(tree) = files.trees.get_mut(&partition) else { return Ok(None) };
         if tree.complete.as_ref().is_some_and(|complete| !complete.holds_in(&boot)) {
             *tree = Tree::default();
             files.unsynced.push(Write { partition, batch: None });
-            return Ok(Copy::default());
+            return Ok(None);
         }
         let mut records: Vec<(Vec<u8>, Vec<u8>)> = tree.records.clone().into_iter().collect();
         if damaged && let Some((_, value)) = records.last_mut() {
             let middle = value.len() / 2;
             value[middle] ^= 1;
         }
-        Ok(Copy { complete: tree.complete.clone(), records })
+        records.iter().for_each(|(key, value)| take(key, value));
+        Ok(tree.complete.clone())
     }
 
-    fn apply(&self, partition: i32, records: Records<'_>, complete: &Complete) -> Result<(), StoreError> {
+    fn apply(
+        &self,
+        partition: i32,
+        after: Option<i64>,
+        records: Records<'_>,
+        complete: &Complete,
+    ) -> Result<(), StoreError> {
+        let found = self.files().trees.get(&partition).and_then(|tree| tree.complete.clone());
+        check_continues(found.as_ref(), after)?;
         let records = records.map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
         self.change(Write { partition, batch: Some((records, complete.clone())) })
     }

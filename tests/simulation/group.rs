@@ -95,9 +95,9 @@ impl Group {
             }
             return Ok(fresh);
         }
-        let id = if id.is_empty() { self.name() } else { id.to_owned() };
-        if !self.members.contains_key(&id) && instance.is_none_or(|instance| self.instances.get(instance) != Some(&id))
-        {
+        let known = !id.is_empty();
+        let id = if known { id.to_owned() } else { self.name() };
+        if !known {
             let member = Member { instance: instance.map(str::to_owned), ..Member::default() };
             self.members.insert(id.clone(), member);
             if let Some(instance) = instance {

@@ -29,6 +29,7 @@ use meterd::daemon::store_writer::{StoreWriter, ToStore, Waiting};
 use meterd::engine::Ms;
 use meterd::ingest::consumer::{Backlog, Fetched, Order};
 use meterd::ingest::raw::{Input, RawBatch};
+use meterd::shard::Budget;
 use meterd::store::Store;
 use meterd::telemetry::Metrics;
 
@@ -292,7 +293,7 @@ impl Process {
     fn recovery_task(&self, store: &Arc<dyn Store>) -> Task {
         let (common, store, outside) = (self.common.clone(), Arc::clone(store), Rc::clone(&self.outside));
         let (ownership, shards, jobs) = (Arc::clone(&self.ownership), self.shards.clone(), Rc::clone(&self.jobs));
-        let configuration = Arc::clone(&self.configuration);
+        let (configuration, to_store) = (Arc::clone(&self.configuration), self.to_store.clone());
         Coroutine::new(move |yielder, ()| {
             let thread = Thread { yielder, sim: Rc::clone(&common.sim), outside };
             let recovery = common.recovery(thread.clone(), store, configuration);
@@ -308,6 +309,8 @@ impl Process {
                 }
                 match wait_out(&recovery.reader, owned, || recovery.recover(partition, &owned)) {
                     Ok(Some(recovered)) => {
+                        thread.step();
+                        let _held = to_store.send(ToStore::Taken { partition, state_end: recovered.state_end });
                         thread.step();
                         let recovered = Box::new(recovered);
                         shards.send(partition, ToShard::Recovered { partition, epoch, recovered });
@@ -550,6 +553,7 @@ impl Process {
         if !stopping.closing {
             if stopping.draining.is_over(now) {
                 stopping.closing = true;
+                self.ownership.partitions().into_iter().for_each(|partition| self.ownership.revoke(partition));
                 self.shards.send_all(|| ToShard::Stop);
             }
             return Ok(true);
@@ -563,10 +567,6 @@ impl Process {
             self.ended = Some(Ok(()));
         }
         Ok(true)
-    }
-
-    pub fn is_stopping(&self) -> bool {
-        self.stopping.is_some()
     }
 
     /// Loads another catalog.
@@ -621,6 +621,7 @@ impl Common {
             place: self.place.clone(),
             configuration,
             mock: false,
+            budget: Budget::new(usize::MAX),
         }
     }
 

@@ -69,6 +69,8 @@ struct World {
     external: Option<(String, i32)>,
     report: Report,
     calm_since: Option<Ms>,
+    /// All processes were asked to stop, and are kept to be judged.
+    ending: bool,
     idle: u64,
 }
 
@@ -149,6 +151,7 @@ impl World {
             external: None,
             report: Report::default(),
             calm_since: None,
+            ending: false,
             idle: 0,
         }
     }
@@ -171,10 +174,12 @@ impl World {
             }
         }
         let now = self.now();
+        self.ending = true;
         for process in self.slots.iter_mut().filter_map(|slot| slot.process.as_mut()) {
             process.stop(now);
         }
-        while self.slots.iter().any(|slot| slot.process.as_ref().is_some_and(|process| process.ended.is_none())) {
+        let runs = |slot: &Slot| slot.process.as_ref().is_some_and(|process| process.ended.is_none());
+        while self.slots.iter().any(runs) {
             self.step()?;
             if self.now() > now + CALM_MS {
                 return Err(format!("not stopped after two minutes without faults: {}", self.standing()));
@@ -263,12 +268,9 @@ impl World {
     }
 
     fn put_away(&mut self, now: Ms) {
-        let stopping = self.slots.iter().all(|slot| slot.process.as_ref().is_none_or(Process::is_stopping));
         for slot in &mut self.slots {
             slot.former.retain(|process| process.ended.is_none());
-            if slot.process.as_ref().is_some_and(|process| process.ended.is_some())
-                && (self.calm_since.is_none() || !stopping)
-            {
+            if slot.process.as_ref().is_some_and(|process| process.ended.is_some()) && !self.ending {
                 slot.process = None;
                 slot.start_at = now + 200;
             }
@@ -464,7 +466,7 @@ impl World {
                 let last = sim.broker.log(topic(input), number).committed().last();
                 last.is_some_and(|last| last.offset >= owned.next_offsets()[input.index()])
             };
-            owned.phase == Phase::Live && owned.at_ends() && !Input::BOTH.into_iter().any(behind)
+            owned.phase == Phase::Live && owned.at_ends() && owned.is_settled() && !Input::BOTH.into_iter().any(behind)
         })
     }
 
