@@ -23,6 +23,7 @@ use super::process::topic;
 /// What should have come of a partition's inputs.
 pub struct Reference {
     pub number: i32,
+    exact_clocks: bool,
     pub journal: Vec<(Entry, JournalRecord)>,
     pub fold: Partition,
     /// By account, in order.
@@ -65,8 +66,9 @@ impl Counts {
     }
 }
 
-/// Reads a partition's journal and folds what it names.
-pub fn reference(broker: &Broker, number: i32, names: &Names) -> Result<Option<Reference>, String> {
+/// Reads a partition's journal and folds what it names. `exact_clocks`: all clocks are right, and an input can be read from
+/// its timestamp on, so that no tick may pass one.
+pub fn reference(broker: &Broker, number: i32, names: &Names, exact_clocks: bool) -> Result<Option<Reference>, String> {
     let journal = read_journal(broker, number)?;
     let Some((_, first)) = journal.first() else { return Ok(None) };
     let genesis = first.genesis.clone().ok_or(format!("the journal of {number} begins without a genesis"))?;
@@ -79,6 +81,7 @@ pub fn reference(broker: &Broker, number: i32, names: &Names) -> Result<Option<R
     let fold = replay::partition(configuration(&current)?, number, genesis.identity_key).map_err(stop)?;
     let mut reference = Reference {
         number,
+        exact_clocks,
         journal: Vec::new(),
         fold,
         notices: BTreeMap::new(),
@@ -168,6 +171,10 @@ impl Reference {
                 Run::Tick { clock } => {
                     if clock > entry.time + future {
                         return Err(format!("{batch}: a tick is {} ms ahead of the broker", clock - entry.time));
+                    }
+                    let waits = |input: Input| inputs[input.index()].peek().is_some_and(|next| next.time < clock);
+                    if self.exact_clocks && Input::BOTH.into_iter().any(waits) {
+                        return Err(format!("{batch}: a tick to {clock} passed an input that could be read"));
                     }
                     self.counts.ticks += 1;
                     self.fold.pass_time(clock);

@@ -7,6 +7,7 @@
 
 mod broker;
 mod check;
+mod common;
 mod disk;
 mod group;
 mod log;
@@ -136,6 +137,10 @@ fn arguments(given: impl Iterator<Item = String>) -> Result<Arguments, String> {
                 arguments.seeds = from.parse().map_err(|_| wrong())?..before.parse().map_err(|_| wrong())?;
             }
             "--jobs" => arguments.jobs = value()?.parse().map_err(|_| "expected a number after --jobs".to_owned())?,
+            "--failures" => {
+                arguments.failures_max =
+                    value()?.parse().map_err(|_| "expected a number after --failures".to_owned())?;
+            }
             "--verbose" => (arguments.verbose, arguments.jobs) = (true, 1),
             // Those of libtest that take a value.
             "--skip" | "--test-threads" | "--format" | "--color" | "--logfile" | "-Z" => drop(value()?),

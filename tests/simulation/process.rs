@@ -11,14 +11,12 @@ use arc_swap::ArcSwap;
 use corosensei::{Coroutine, CoroutineResult};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 use meterd::commit::Stop;
-use meterd::commit::batch::{Batch, Names};
+use meterd::commit::batch::Batch;
 use meterd::commit::committer::Committer;
 use meterd::commit::configuration::FoldConfiguration;
 use meterd::commit::kafka::LogRecord;
 use meterd::commit::ownership::Ownership;
 use meterd::commit::reader::wait_out;
-use meterd::commit::recovery::{Place, Recovery};
-use meterd::config::daemon::Topics;
 use meterd::daemon::clock::Now;
 use meterd::daemon::group::{Job, Shards};
 use meterd::daemon::message::ToShard;
@@ -29,34 +27,19 @@ use meterd::daemon::store_writer::{StoreWriter, ToStore, Waiting};
 use meterd::engine::Ms;
 use meterd::ingest::consumer::{Backlog, Fetched, Order};
 use meterd::ingest::raw::{Input, RawBatch};
-use meterd::shard::Budget;
 use meterd::store::Store;
-use meterd::telemetry::Metrics;
 
 use super::broker::Refused;
+use super::common::Common;
 use super::disk::Disk;
 use super::log::Topic;
 use super::member::{Callback, Member};
 use super::producer::SimCluster;
-use super::reader::SimReader;
-use super::sim::{Outside, Shared, Thread, Wait, steady};
+use super::sim::{Outside, Thread, Wait, steady};
 
 const RECOVERIES: usize = 2;
 const DRAIN_AT_REVOKE_MS: i64 = 2_000;
 const DRAIN_AT_STOP_MS: i64 = 5_000;
-
-/// What all processes of a run have in common.
-#[derive(Clone)]
-pub struct Common {
-    pub sim: Shared,
-    pub topics: Topics,
-    pub events_partitions: i32,
-    pub place: Place,
-    pub settings: Settings,
-    pub metrics: Arc<Metrics>,
-    /// Members are static.
-    pub is_static: bool,
-}
 
 type Task = Coroutine<(), Wait, Result<(), Stop>>;
 
@@ -603,34 +586,6 @@ impl Draining {
             self.waiting.remove(&partition);
         }
         self.waiting.is_empty() || now >= self.deadline
-    }
-}
-
-impl Common {
-    pub fn recovery<'y>(
-        &self,
-        thread: Thread<'y>,
-        store: Arc<dyn Store>,
-        configuration: Arc<ArcSwap<FoldConfiguration>>,
-    ) -> Recovery<SimReader<'y>> {
-        Recovery {
-            reader: SimReader(thread),
-            topics: self.topics.clone(),
-            store,
-            metrics: Arc::clone(&self.metrics),
-            place: self.place.clone(),
-            configuration,
-            mock: false,
-            budget: Budget::new(usize::MAX),
-        }
-    }
-
-    pub fn names(&self) -> Names {
-        Names {
-            source: format!("meterd/{}", self.settings.group),
-            topics: [self.topics.accounts.clone(), self.topics.usage.clone()],
-            dlq_bytes_max: 1 << 20,
-        }
     }
 }
 

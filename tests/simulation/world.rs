@@ -22,9 +22,10 @@ use meterd::telemetry::Metrics;
 
 use super::broker::Broker;
 use super::check::{self, Counts};
+use super::common::Common;
 use super::disk::{Disk, Health};
 use super::log::{TOPICS, Topic};
-use super::process::{Common, Part, Process, topic};
+use super::process::{Part, Process, topic};
 use super::random::Random;
 use super::setup::Setup;
 use super::sim::{Faults, Outside, Shared, Sim, Thread, Wait};
@@ -507,11 +508,12 @@ impl World {
 
     fn judge(&mut self) -> Result<(), String> {
         let names = self.common.names();
+        let exact = self.setup.append_time && !self.setup.transactions && self.setup.faults.clock == 0;
         let mut references = Vec::new();
         {
             let sim = self.common.sim.borrow();
             for number in 0..self.setup.partitions {
-                let reference = check::reference(&sim.broker, number, &names)?;
+                let reference = check::reference(&sim.broker, number, &names, exact)?;
                 references.push(reference.ok_or(format!("partition {number} has no journal"))?);
             }
             check::outputs(&sim.broker, &references, self.setup.events_partitions)?;
