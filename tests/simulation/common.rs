@@ -1,6 +1,7 @@
 //! What all processes of a run are started with.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use meterd::commit::batch::Names;
@@ -22,6 +23,8 @@ pub struct Common {
     pub events_partitions: i32,
     pub place: Place,
     pub settings: Settings,
+    /// How long committed state may wait for the store.
+    pub store_every: Duration,
     pub metrics: Arc<Metrics>,
     /// Members are static.
     pub is_static: bool,

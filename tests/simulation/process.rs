@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use corosensei::{Coroutine, CoroutineResult};
@@ -14,7 +15,7 @@ use meterd::commit::Stop;
 use meterd::commit::batch::Batch;
 use meterd::commit::committer::Committer;
 use meterd::commit::configuration::FoldConfiguration;
-use meterd::commit::kafka::LogRecord;
+use meterd::commit::kafka::{LogRecord, Machine};
 use meterd::commit::ownership::Ownership;
 use meterd::commit::reader::wait_out;
 use meterd::daemon::clock::Now;
@@ -35,6 +36,7 @@ use super::disk::Disk;
 use super::log::Topic;
 use super::member::{Callback, Member};
 use super::producer::SimCluster;
+use super::reader::SimReader;
 use super::sim::{Outside, Thread, Wait, steady};
 
 const RECOVERIES: usize = 2;
@@ -92,9 +94,7 @@ pub struct Process {
     pub member: Member,
     questions: Receiver<EndsQuestion>,
     asking: Option<Asking>,
-    writer: StoreWriter,
-    waiting: Waiting,
-    store_inbox: Receiver<ToStore>,
+    writer: Option<(Task, Wait)>,
     to_store: Sender<ToStore>,
     needed: Needed,
     pub configuration: Arc<ArcSwap<FoldConfiguration>>,
@@ -136,6 +136,7 @@ struct Draining {
 struct Stopping {
     draining: Draining,
     closing: bool,
+    closed: bool,
 }
 
 impl Process {
@@ -163,7 +164,6 @@ impl Process {
         let (to_ends, questions) = unbounded();
         let idle = Arc::new(AtomicBool::new(false));
         let shards = Shards(vec![to_shard]);
-        let now = common.sim.borrow().now;
         let member = Member::new(common.is_static.then(|| name.to_owned()));
         let store: Arc<dyn Store> = Arc::clone(disk) as Arc<dyn Store>;
         let shard = Shard {
@@ -198,13 +198,7 @@ impl Process {
             member,
             questions,
             asking: None,
-            writer: StoreWriter {
-                store: Arc::clone(&store),
-                state_topic: common.place.topics.last().map(|(_, id)| id.clone()).unwrap_or_default(),
-                metrics: Arc::clone(&common.metrics),
-            },
-            waiting: Waiting::new(steady(now)),
-            store_inbox,
+            writer: None,
             to_store,
             needed: Needed::default(),
             configuration,
@@ -215,6 +209,7 @@ impl Process {
         };
         let transactional_id = if common.is_static { name.to_owned() } else { format!("{name}.{incarnation}") };
         process.committer = Some((process.committer_task(&store, transactional_id, batches, idle), Wait::Step));
+        process.writer = Some((process.writer_task(&store, store_inbox), Wait::Step));
         process.recoveries = (0..RECOVERIES).map(|_| (process.recovery_task(&store), Wait::Step)).collect();
         process
     }
@@ -276,7 +271,7 @@ impl Process {
     fn recovery_task(&self, store: &Arc<dyn Store>) -> Task {
         let (common, store, outside) = (self.common.clone(), Arc::clone(store), Rc::clone(&self.outside));
         let (ownership, shards, jobs) = (Arc::clone(&self.ownership), self.shards.clone(), Rc::clone(&self.jobs));
-        let (configuration, to_store) = (Arc::clone(&self.configuration), self.to_store.clone());
+        let configuration = Arc::clone(&self.configuration);
         Coroutine::new(move |yielder, ()| {
             let thread = Thread { yielder, sim: Rc::clone(&common.sim), outside };
             let recovery = common.recovery(thread.clone(), store, configuration);
@@ -293,8 +288,6 @@ impl Process {
                 match wait_out(&recovery.reader, owned, || recovery.recover(partition, &owned)) {
                     Ok(Some(recovered)) => {
                         thread.step();
-                        let _held = to_store.send(ToStore::Taken { partition, state_end: recovered.state_end });
-                        thread.step();
                         let recovered = Box::new(recovered);
                         shards.send(partition, ToShard::Recovered { partition, epoch, recovered });
                     }
@@ -302,6 +295,36 @@ impl Process {
                     Err(_) if !owned() => {}
                     Err(stop) => return Err(stop),
                 }
+            }
+        })
+    }
+
+    fn writer_task(&self, store: &Arc<dyn Store>, inbox: Receiver<ToStore>) -> Task {
+        let (common, store, outside) = (self.common.clone(), Arc::clone(store), Rc::clone(&self.outside));
+        Coroutine::new(move |yielder, ()| {
+            let thread = Thread { yielder, sim: Rc::clone(&common.sim), outside };
+            let writer = StoreWriter {
+                store,
+                state_topic: common.place.topics.last().map(|(_, id)| id.clone()).unwrap_or_default(),
+                every: common.store_every,
+                metrics: Arc::clone(&common.metrics),
+            };
+            let log = SimReader(thread.clone());
+            let mut waiting = Waiting::new(log.now());
+            let mut looked = log.now();
+            loop {
+                let message = inbox.try_recv().ok();
+                let closing = matches!(message, Some(ToStore::Close));
+                if closing || log.now() - looked >= Duration::from_secs(1) {
+                    looked = log.now();
+                    writer.complete(&mut waiting, closing, &log, &common.topics.state, looked);
+                }
+                let idle = message.is_none();
+                writer.take(&mut waiting, message, log.now());
+                if closing {
+                    return Ok(());
+                }
+                if idle { thread.idle() } else { thread.step() }
             }
         })
     }
@@ -323,7 +346,7 @@ impl Process {
             Part::Accounts => self.poll_accounts(),
             Part::Member => self.pass_member(now),
             Part::Ends => Ok(self.ask_ends(now)),
-            Part::Store => Ok(self.write_store(now)),
+            Part::Store => resume(&mut self.writer, now),
             Part::Trim => Ok(self.trim()),
         };
         match result {
@@ -507,13 +530,6 @@ impl Process {
         true
     }
 
-    fn write_store(&mut self, now: Ms) -> bool {
-        let message = self.store_inbox.try_recv().ok();
-        let some = message.is_some();
-        self.writer.take(&mut self.waiting, message, steady(now));
-        some
-    }
-
     fn trim(&self) -> bool {
         let mut sim = self.common.sim.borrow_mut();
         for (partition, offset) in self.needed.lock().expect("nobody panicked").iter() {
@@ -527,7 +543,7 @@ impl Process {
         if self.stopping.is_none() {
             let partitions = self.ownership.partitions().into_iter().collect();
             let draining = self.drain(&partitions, now + DRAIN_AT_STOP_MS);
-            self.stopping = Some(Stopping { draining, closing: false });
+            self.stopping = Some(Stopping { draining, closing: false, closed: false });
         }
     }
 
@@ -541,11 +557,11 @@ impl Process {
             }
             return Ok(true);
         }
-        if self.shard.is_none() && self.committer.is_none() {
-            while let Ok(message) = self.store_inbox.try_recv() {
-                self.writer.take(&mut self.waiting, Some(message), steady(now));
-            }
-            self.writer.take(&mut self.waiting, Some(ToStore::Close), steady(now));
+        if self.shard.is_none() && self.committer.is_none() && !stopping.closed {
+            stopping.closed = true;
+            let _held = self.to_store.send(ToStore::Close);
+        }
+        if stopping.closed && self.writer.is_none() {
             self.member.leave(&mut self.common.sim.borrow_mut());
             self.ended = Some(Ok(()));
         }

@@ -23,6 +23,7 @@ pub struct Setup {
     pub interval: Duration,
     pub checkpoint: Duration,
     pub records_max: usize,
+    pub store_every: Duration,
     /// Records carry the time of the broker that appended them, else their producer's.
     pub append_time: bool,
     /// Some inputs are written in transactions, of which some are aborted.
@@ -72,6 +73,7 @@ impl Setup {
             interval: Duration::from_millis(*random.pick(&[0, 0, 30])),
             checkpoint: Duration::from_millis(*random.pick(&[0, 300, 1_500, 6_000])),
             records_max: *random.pick(&[3, 20, 50_000]),
+            store_every: Duration::from_millis(*random.pick(&[100, 1_000, 20_000])),
             append_time: random.below(4) > 0,
             transactions: random.below(3) == 0,
             faults,

@@ -130,6 +130,7 @@ impl World {
             events_partitions: setup.events_partitions,
             place,
             settings,
+            store_every: setup.store_every,
             metrics,
             is_static: setup.is_static,
         };
