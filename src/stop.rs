@@ -26,6 +26,11 @@ impl Stop {
         self.code == 69
     }
 
+    /// Whether it says that data is damaged.
+    pub fn is_data(&self) -> bool {
+        self.code == 65
+    }
+
     /// 70: an invariant failed, or a fault that is not classified.
     pub fn bug(message: impl Into<String>) -> Stop {
         Stop { code: 70, message: message.into() }

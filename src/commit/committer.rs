@@ -64,6 +64,8 @@ pub struct Places {
     pub broker_time: Option<i64>,
     /// The offset after the batch's last state record.
     pub state_end: Option<i64>,
+    /// The outcome was not known at first; the journal told it.
+    pub settled: bool,
 }
 
 pub struct Committer<K: Cluster, C> {

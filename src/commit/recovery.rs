@@ -78,13 +78,25 @@ pub struct Recovered {
 impl<L: Log> Recovery<L> {
     /// Recovers a partition. `owned` says whether it still is; a revoked one is given up early.
     pub fn recover(&self, partition: i32, owned: &dyn Fn() -> bool) -> Result<Option<Recovered>, Stop> {
+        let (_, before) = self.reader.watermarks(&self.topics.journal, partition)?;
+        match self.recover_at_once(partition, owned) {
+            // A new owner, of whom this process has not heard yet, wrote while topics were read one after the other: what
+            // was read belongs to different times, and is no damage. To be tried again.
+            Err(stop) if stop.is_data() && self.reader.watermarks(&self.topics.journal, partition)?.1 != before => {
+                Err(Stop::broker(format!("another wrote to partition {partition} while it was recovered: {stop}")))
+            }
+            result => result,
+        }
+    }
+
+    fn recover_at_once(&self, partition: i32, owned: &dyn Fn() -> bool) -> Result<Option<Recovered>, Stop> {
         let begun = self.reader.now();
         let topics = [self.topics.accounts.as_str(), self.topics.usage.as_str()];
         let offsets = self.reader.stable_offsets(topics, partition)?;
         let (journal_low, journal_high) = self.reader.watermarks(&self.topics.journal, partition)?;
-        let (_, state_high) = self.reader.watermarks(&self.topics.state, partition)?;
+        let (state_low, state_high) = self.reader.watermarks(&self.topics.state, partition)?;
         let Some((last_offset, last)) = self.last_record(partition, journal_low, journal_high)? else {
-            return self.begin(partition, offsets, state_high).map(Some);
+            return self.begin(partition, offsets, (state_low, state_high)).map(Some);
         };
         self.check_place(partition, &last)?;
         self.check_offsets(partition, offsets, &last)?;
@@ -118,7 +130,7 @@ impl<L: Log> Recovery<L> {
     }
 
     /// Where there is no journal: the partition begins, unless something says that there was one.
-    fn begin(&self, partition: i32, offsets: [Option<i64>; 2], state_high: i64) -> Result<Recovered, Stop> {
+    fn begin(&self, partition: i32, offsets: [Option<i64>; 2], state: (i64, i64)) -> Result<Recovered, Stop> {
         if let Some(offset) = offsets[Input::Usage.index()].or(offsets[Input::Accounts.index()])
             && !self.mock
         {
@@ -148,8 +160,9 @@ impl<L: Log> Recovery<L> {
             configured: false,
             configuration,
             // What it may hold is of another deployment.
-            stored: state_copy::cleared(self, partition, state_high),
-            state_end: state_high,
+            // Whoever began it meanwhile has written state already.
+            stored: state_copy::cleared(self, partition, state.0),
+            state_end: state.1,
         })
     }
 
@@ -183,7 +196,7 @@ impl<L: Log> Recovery<L> {
         Ok(last.map(|(offset, record)| Journaled {
             sequence: record.sequence,
             attempt: record.attempt,
-            places: Places { journal_offset: offset, broker_time: None, state_end: Some(state_end) },
+            places: Places { journal_offset: offset, broker_time: None, state_end: Some(state_end), settled: true },
         }))
     }
 

@@ -477,10 +477,12 @@ impl Owned {
         }
         debug_assert_eq!(batch.record.sequence, flight.sequence, "batches are committed in order");
         self.spare = batch.notices;
-        if flight.claim {
+        // A claim brings the broker's time; where its outcome was told by the journal another one brings it.
+        let claimed = flight.claim && !places.settled;
+        if claimed {
             self.phase = Phase::Live;
         }
-        flight.claim
+        claimed
     }
 
     /// Lets an answer leave once everything that it may show is committed.

@@ -27,6 +27,7 @@ impl Recoveries {
                 continue;
             }
             match wait_out(&self.recovery.reader, owned, || self.recovery.recover(partition, &owned)) {
+                Ok(Some(_)) if !owned() => {}
                 Ok(Some(recovered)) => {
                     let recovered = Box::new(recovered);
                     self.shards.send(partition, ToShard::Recovered { partition, epoch, recovered });

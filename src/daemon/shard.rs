@@ -122,6 +122,9 @@ impl Shard {
                     self.backlog[input.index()].bytes.fetch_sub(batch.bytes_len(), Ordering::Relaxed);
                 }
             }
+            // Of an assignment that ended while it was recovered: the next one may have been faster.
+            ToShard::Recovered { partition, epoch, .. }
+                if state.owned.get(&partition).is_some_and(|owned| owned.epoch > epoch) => {}
             ToShard::Recovered { partition, epoch, recovered } => {
                 let configuration = Arc::clone(&recovered.configuration);
                 let owned = Owned::new(partition, epoch, *recovered, Arc::clone(&self.names), now);

@@ -45,7 +45,9 @@ pub enum StoreError {
     #[error("the store cannot be written or read: {0}")]
     Io(String),
     /// A write that would leave a hole in the copy; nothing was written.
-    #[error("the copy ends at {found:?} of the state topic, not at {after:?}, where what was to be written continues it")]
+    #[error(
+        "the copy ends at {found:?} of the state topic, not at {after:?}, where what was to be written continues it"
+    )]
     Elsewhere { found: Option<i64>, after: Option<i64> },
 }
 

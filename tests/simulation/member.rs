@@ -39,6 +39,8 @@ pub struct Member {
     /// After all callbacks that wait.
     held: BTreeSet<i32>,
     pub callbacks: VecDeque<Callback>,
+    /// A callback was taken and has not returned.
+    pub serving: bool,
     rejoin: bool,
     next: Ms,
 }
@@ -50,6 +52,7 @@ impl Member {
             state: State::Unjoined,
             held: BTreeSet::new(),
             callbacks: VecDeque::new(),
+            serving: false,
             rejoin: false,
             next: Ms::MIN,
         }
@@ -61,12 +64,16 @@ impl Member {
             return Ok(());
         }
         match self.state {
-            State::Unjoined if self.callbacks.is_empty() => self.join(sim),
+            State::Unjoined if self.is_served() => self.join(sim),
             State::Unjoined => Ok(()),
             State::Joining => self.fetch_answer(sim),
-            State::Stable if self.rejoin && self.callbacks.is_empty() => self.join(sim),
+            State::Stable if self.rejoin && self.is_served() => self.join(sim),
             State::Stable => self.heartbeat(sim),
         }
+    }
+
+    fn is_served(&self) -> bool {
+        self.callbacks.is_empty() && !self.serving
     }
 
     pub fn leave(&self, sim: &mut Sim) {
@@ -129,7 +136,7 @@ impl Member {
         let (now, instance) = (sim.now, identity.instance.as_deref());
         self.next = now + HEARTBEAT_MS;
         match sim.broker.group.heartbeat(&identity.member, instance, identity.generation, now) {
-            Ok(true) if self.callbacks.is_empty() => {
+            Ok(true) if self.is_served() => {
                 self.next = now;
                 self.join(sim)
             }

@@ -286,6 +286,7 @@ impl Process {
                     continue;
                 }
                 match wait_out(&recovery.reader, owned, || recovery.recover(partition, &owned)) {
+                    Ok(Some(_)) if !owned() => {}
                     Ok(Some(recovered)) => {
                         thread.step();
                         let recovered = Box::new(recovered);
@@ -392,6 +393,7 @@ impl Process {
             if draining.is_over(now) {
                 let partitions = std::mem::take(&mut draining.partitions);
                 self.revoking = None;
+                self.member.serving = false;
                 self.revoked(&partitions);
             }
             return Ok(true);
@@ -411,6 +413,7 @@ impl Process {
                 if lost {
                     self.revoked(&partitions);
                 } else {
+                    self.member.serving = true;
                     self.revoking = Some(self.drain(&partitions, now + DRAIN_AT_REVOKE_MS));
                 }
                 return Ok(true);

@@ -128,6 +128,9 @@ impl SimProducer<'_> {
                 left -= 1;
                 match sim.broker.produce(&self.id, self.epoch, *place, sim.now, content.clone()) {
                     Ok(offset) => {
+                        if place.0 == Topic::Journal {
+                            sim.tell(format_args!("{} epoch {} journal/{} at {offset}", self.id, self.epoch, place.1));
+                        }
                         let (topic, partition) = (place.0.name().to_owned(), place.1);
                         if matches!(place.0, Topic::Journal | Topic::State) {
                             delivered.push(Delivered { topic, partition, offset, timestamp: Some(sim.now) });
@@ -183,6 +186,10 @@ impl SimProducer<'_> {
                     Fate::Done | Fate::AnswerLost => sim.broker.end(&self.id, self.epoch, commit),
                 }
             };
+            self.thread
+                .sim
+                .borrow()
+                .tell(format_args!("{} epoch {} ends, commit {commit}: {ended:?}", self.id, self.epoch));
             self.thread.step();
             match ended {
                 Ok(()) if matches!(fate, Fate::AnswerLost) => return Err(self.give_up("the answer was lost")),
@@ -245,7 +252,9 @@ impl Transactions for SimProducer<'_> {
             let mut sim = self.thread.sim.borrow_mut();
             let now = sim.now;
             let member = (membership.member.as_str(), membership.generation, membership.instance.as_deref());
-            match sim.broker.send_offsets(&self.id, self.epoch, member, &offsets, now) {
+            let sent = sim.broker.send_offsets(&self.id, self.epoch, member, &offsets, now);
+            sim.tell(format_args!("{} epoch {} offsets {offsets:?} of {membership:?}: {sent:?}", self.id, self.epoch));
+            match sent {
                 Ok(()) => break,
                 Err(Refused::Concurrent) => {}
                 Err(Refused::Fenced) => return Err(self.fenced()),

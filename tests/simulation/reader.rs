@@ -59,6 +59,8 @@ impl Log for SimReader<'_> {
                 topics.map(|topic| sim.broker.stable_offset((Topic::of(topic), partition)))
             };
             if let [Some(first), Some(second)] = found {
+                let name = &self.0.outside.name;
+                self.0.sim.borrow().tell(format_args!("{name} sees offsets {found:?} of {partition}"));
                 return Ok([first, second]);
             }
             if self.0.now() > deadline {

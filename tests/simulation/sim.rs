@@ -61,6 +61,13 @@ pub struct Sim {
 pub type Shared = Rc<RefCell<Sim>>;
 
 impl Sim {
+    /// Of the many calls of the seam: printed, and no part of the digest.
+    pub fn tell(&self, what: std::fmt::Arguments<'_>) {
+        if self.verbose {
+            println!("{}   {what}", self.now - START);
+        }
+    }
+
     pub fn note(&mut self, what: std::fmt::Arguments<'_>) {
         let text = format!("{} {what}", self.now - START);
         for byte in text.bytes() {
