@@ -59,7 +59,7 @@ pub fn run(arguments: Arguments, globals: &Globals) -> Result<Verdict, Failure> 
     }
     let brokers = config.kafka.brokers.clone();
     let topics = topics.clone();
-    let daemon = daemon::start(config, Options { mock: true }).map_err(failure)?;
+    let daemon = daemon::start(config, Options { mock: true, ..Options::default() }).map_err(failure)?;
     if globals.output == Output::Text {
         introduce(&daemon, arguments.rate, &folder)?;
     }

@@ -9,6 +9,7 @@ use signal_hook::iterator::Signals;
 
 use super::{Failure, Globals, Verdict};
 use crate::commit::Stop;
+use crate::commit::ways_out::WaysOut;
 use crate::daemon::{self, Options};
 use crate::{config, telemetry};
 
@@ -19,9 +20,16 @@ use crate::{config, telemetry};
     the catalog again.\nLogs go to stderr: METERD_LOG=info, METERD_LOG_FORMAT=text or json.\n\nExample:\n  \
     meterd run --config meterd.toml"
 )]
-pub struct Arguments {}
+pub struct Arguments {
+    /// Fold batches of another engine revision as this version does, where recovery says that they differ
+    #[arg(long)]
+    accept_refold: bool,
+    /// Go on from the checkpoints of a partition whose inputs or journal are gone; what it did since is lost
+    #[arg(long, value_name = "PARTITION", value_parser = clap::value_parser!(i32).range(0..))]
+    rebuild: Vec<i32>,
+}
 
-pub fn run(_: Arguments, globals: &Globals) -> Result<Verdict, Failure> {
+pub fn run(arguments: Arguments, globals: &Globals) -> Result<Verdict, Failure> {
     let config = config::load(&globals.config).map_err(Failure::config)?;
     telemetry::logs::start().map_err(Failure::usage)?;
     let (heard, signals) = crossbeam_channel::unbounded();
@@ -34,7 +42,10 @@ pub fn run(_: Arguments, globals: &Globals) -> Result<Verdict, Failure> {
             }
         }
     });
-    let daemon = daemon::start(config, Options::default()).map_err(failure)?;
+    let Arguments { accept_refold, rebuild } = arguments;
+    let ways_out = WaysOut { accept_refold, rebuild, ..WaysOut::default() };
+    let options = Options { ways_out, ..Options::default() };
+    let daemon = daemon::start(config, options).map_err(failure)?;
     loop {
         select! {
             recv(signals) -> signal => match signal {

@@ -184,7 +184,15 @@ impl<K: Cluster, C: Committed> Committer<K, C> {
         }
         self.metrics.outcome_unknown();
         self.producer = None;
-        self.producer = Some(wait_out(&self.cluster, || true, || self.opened())?);
+        match wait_out(&self.cluster, || self.holds_any(batches), || self.opened()) {
+            Ok(producer) => self.producer = Some(producer),
+            // All of them were taken, and with them the question; the next batches look for the coordinator again.
+            Err(stop) if stop.is_broker() && !self.holds_any(batches) => {
+                self.drop_dead(batches);
+                return Ok(Settled::NotCommitted);
+            }
+            Err(stop) => return Err(stop),
+        }
         self.drop_dead(batches);
         let mut places = Vec::new();
         let mut taken = Vec::new();
@@ -233,6 +241,10 @@ impl<K: Cluster, C: Committed> Committer<K, C> {
             self.cluster.sleep(Duration::from_millis(100));
         }
         Ok(())
+    }
+
+    fn holds_any(&self, batches: &[Batch]) -> bool {
+        batches.iter().any(|batch| self.ownership.holds(batch.partition, batch.epoch))
     }
 
     fn note_fence(&mut self, text: &str) -> Result<(), Stop> {

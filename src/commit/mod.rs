@@ -12,6 +12,7 @@ pub mod reader;
 pub mod recovery;
 pub mod replay;
 pub mod state_copy;
+pub mod ways_out;
 
 pub use crate::ingest::ownership;
 pub use crate::stop::{self, Stop};

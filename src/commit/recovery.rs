@@ -19,11 +19,13 @@ use super::journal::{Genesis, JournalRecord, Position, Writer};
 use super::kafka::Log;
 use super::marks::Marks;
 use super::reader::Stretch;
-use super::replay::{self, Tail};
+use super::replay::{self, Folded, Tail};
 use super::state_copy::{self, StateCopy};
 use super::stop::Stop;
+use super::ways_out::{self, WaysOut};
 use crate::config::daemon::Topics;
 use crate::engine::{self, Ms};
+use crate::ingest::partition::{Partitioner, place};
 use crate::ingest::raw::Input;
 use crate::shard::{Budget, IdentityKey, Loading, Partition};
 use crate::store::{Complete, Store};
@@ -43,6 +45,8 @@ pub struct Recovery<L> {
     pub configuration: Arc<ArcSwap<FoldConfiguration>>,
     /// The embedded broker keeps no journal worth checking.
     pub mock: bool,
+    /// What a person allows where a partition cannot be folded again as it was.
+    pub ways_out: WaysOut,
 }
 
 /// Cluster, topics and group, as they are now.
@@ -73,6 +77,8 @@ pub struct Recovered {
     pub stored: Option<i64>,
     /// Next offset of the state topic.
     pub state_end: i64,
+    /// What was folded cannot be folded again: the claim must write every account that changed.
+    pub unrepeatable: bool,
 }
 
 impl<L: Log> Recovery<L> {
@@ -103,7 +109,7 @@ impl<L: Log> Recovery<L> {
         if !owned() {
             return Ok(None);
         }
-        let records = self.tail(partition, journal_low, (last_offset, &last))?;
+        let (records, cut) = self.tail(partition, journal_low, (last_offset, &last))?;
         let state: StateCopy = state_copy::read(self, partition, state_high)?;
         let genesis = state.genesis.clone().ok_or_else(|| {
             Stop::data(format!(
@@ -115,7 +121,7 @@ impl<L: Log> Recovery<L> {
         if !owned() {
             return Ok(None);
         }
-        let tail = Tail { records, configurations: state.configurations, genesis };
+        let tail = Tail { records, cut, configurations: state.configurations, genesis };
         let recovered = self.fold(partition, &tail, state.accounts, (state.stored, state_high))?;
         let took = self.reader.now() - begun;
         self.metrics.recovered(took);
@@ -163,6 +169,7 @@ impl<L: Log> Recovery<L> {
             // Whoever began it meanwhile has written state already.
             stored: state_copy::cleared(self, partition, state.0),
             state_end: state.1,
+            unrepeatable: false,
         })
     }
 
@@ -254,22 +261,27 @@ impl<L: Log> Recovery<L> {
         }
     }
 
-    /// The journal from where it is needed to its last record, checked for gaps.
+    /// The journal from where it is needed to its last record, checked for gaps; and whether something of it is gone.
     pub fn tail(
         &self,
         partition: i32,
         low: i64,
         last: (i64, &JournalRecord),
-    ) -> Result<Vec<(i64, JournalRecord)>, Stop> {
+    ) -> Result<(Vec<(i64, JournalRecord)>, bool), Stop> {
         let (last_offset, last) = last;
-        let from = last.needed_from.min(last_offset);
-        if from < low {
+        let mut from = last.needed_from.min(last_offset);
+        let rebuilds = self.ways_out.rebuilds(partition);
+        let mut cut = from < low;
+        if cut && !rebuilds {
             return Err(Stop::data(format!(
                 "expected {}/{partition} to hold offset {from}, from which batches must be folded again and identities \
-                 are needed, found that it begins at {low}: its retention removed it. Set its retention.ms to -1",
+                 are needed, found that it begins at {low}: its retention removed it. Set its retention.ms to -1. \
+                 `meterd run --rebuild {partition}` goes on from the checkpoints: accounts lack what they did since \
+                 theirs, and records older than the clock are refused",
                 self.topics.journal
             )));
         }
+        from = from.max(low);
         let mut records: Vec<(i64, JournalRecord)> = Vec::new();
         let stretch = Stretch { topic: &self.topics.journal, partition, from, until: last_offset + 1 };
         self.reader.read(stretch, &mut |record| {
@@ -294,7 +306,11 @@ impl<L: Log> Recovery<L> {
         })?;
         let first_needed = last.horizon.saturating_sub(1).max(1);
         match records.first() {
-            Some((_, first)) if first.sequence <= first_needed => Ok(records),
+            Some((_, first)) if first.sequence <= first_needed => Ok((records, cut)),
+            Some(_) if rebuilds => {
+                cut = true;
+                Ok((records, cut))
+            }
             first => Err(Stop::data(format!(
                 "expected the journal of partition {partition} to hold batch {first_needed}, found it to begin with \
                  {:?}: it was trimmed too far",
@@ -315,10 +331,15 @@ impl<L: Log> Recovery<L> {
         let stale = |record: &JournalRecord| {
             record.sequence >= last.horizon && record.has_outcome() && record.engine_revision != engine::REVISION
         };
-        if let Some((_, record)) = tail.records.iter().find(|(_, record)| stale(record)) {
+        let stale = tail.records.iter().find(|(_, record)| stale(record));
+        if let Some((_, record)) = stale
+            && !self.ways_out.accept_refold
+        {
             return Err(Stop::data(format!(
                 "expected batches of engine revision {}, found batch {} of revision {} still to be folded again: start \
-                 the meterd {} that wrote it once and stop it cleanly with SIGTERM, then start this one",
+                 the meterd {} that wrote it once and stop it cleanly with SIGTERM, then start this one; where that is \
+                 not possible, `meterd run --accept-refold` folds them as this version does, which may differ from what \
+                 was told",
                 engine::REVISION,
                 record.sequence,
                 record.engine_revision,
@@ -327,10 +348,18 @@ impl<L: Log> Recovery<L> {
         }
         let mut fold = replay::load(partition, accounts, tail)?;
         fold.use_budget(self.budget.share());
-        replay::fold(self, partition, &mut fold, tail)?;
-        fold.resume(last.end.clock, last.end.cursor, last.oldest);
+        let folded = replay::fold(self, partition, &mut fold, tail)?;
+        // Identities that the journal lost are refused by their age.
+        let oldest = if tail.cut { last.oldest.max(last.end.clock) } else { last.oldest };
+        fold.resume(last.end.clock, last.end.cursor, oldest);
         replay::identities(&mut fold, tail);
         fold.end_replay();
+        let position = self.skip_lost(partition, last.end)?;
+        let unrepeatable = tail.cut || stale.is_some() || folded != Folded::AsWritten || position.next != last.end.next;
+        if unrepeatable {
+            fold.begin_batch(last.sequence);
+            self.raise_sequences(partition, &mut fold)?;
+        }
         fold.begin_batch(last.sequence + 1);
         let configuration = self.configuration.load_full();
         let configured = tail.configurations.contains_key(&configuration.hash());
@@ -350,7 +379,7 @@ impl<L: Log> Recovery<L> {
         Ok(Recovered {
             fold,
             sequence: last.sequence,
-            position: last.end,
+            position,
             marks,
             genesis: None,
             place,
@@ -358,7 +387,46 @@ impl<L: Log> Recovery<L> {
             configuration,
             stored: stored.0,
             state_end: stored.1,
+            unrepeatable,
         })
+    }
+
+    /// Where a partition that is rebuilt goes on: after the records that were removed before they were folded.
+    fn skip_lost(&self, partition: i32, mut position: Position) -> Result<Position, Stop> {
+        if !self.ways_out.rebuilds(partition) {
+            return Ok(position);
+        }
+        for input in Input::BOTH {
+            let (low, _) = self.reader.watermarks(self.topic(input), partition)?;
+            let next = &mut position.next[input.index()];
+            if *next < low {
+                let topic = self.topic(input);
+                tracing::error!(
+                    partition,
+                    topic,
+                    from = *next,
+                    until = low,
+                    "records were removed before they were folded"
+                );
+                *next = low;
+            }
+        }
+        Ok(position)
+    }
+
+    /// Raises the sequences of accounts to what they were told.
+    fn raise_sequences(&self, partition: i32, fold: &mut Partition) -> Result<(), Stop> {
+        let ours = |account: &str| {
+            let known = Partitioner::from_name(&self.configuration.load().partitioner);
+            let place = known.and_then(|known| place(known, account.as_bytes(), self.place.partitions));
+            place.is_none_or(|place| place == partition)
+        };
+        let mut raised = 0;
+        for (account, sequence) in ways_out::told(self, partition)?.into_iter().filter(|(account, _)| ours(account)) {
+            raised += u64::from(fold.raise_sequence(&account, sequence));
+        }
+        tracing::warn!(partition, raised, "accounts stood before their last notice; their sequences go on after it");
+        Ok(())
     }
 
     pub fn topic(&self, input: Input) -> &str {

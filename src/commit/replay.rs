@@ -19,6 +19,7 @@ use super::kafka::Log;
 use super::reader::Stretch;
 use super::recovery::Recovery;
 use super::stop::Stop;
+use super::ways_out;
 use crate::config;
 use crate::engine::{Catalog, Catalogs, Ms, Notice};
 use crate::ingest::partition::Partitioner;
@@ -71,8 +72,19 @@ pub fn use_configuration(fold: &mut Partition, configuration: &FoldConfiguration
 pub struct Tail {
     /// With their offsets; the last is the journal's last.
     pub records: Vec<(i64, JournalRecord)>,
+    /// What stood before them is gone although it is needed: the partition is rebuilt.
+    pub cut: bool,
     pub configurations: HashMap<[u8; 16], FoldConfiguration>,
     pub genesis: Genesis,
+}
+
+/// How a fold came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Folded {
+    /// With the notices that were written.
+    AsWritten,
+    /// In another way, or not all of it, and a person allowed it.
+    Otherwise,
 }
 
 impl Tail {
@@ -83,8 +95,12 @@ impl Tail {
     /// The batches from the horizon on, and where the fold stands before them.
     pub fn batches(&self) -> (Position, &[(i64, JournalRecord)]) {
         let first = self.records.partition_point(|(_, record)| record.sequence < self.last().horizon);
-        let before = first.checked_sub(1).map(|before| self.records[before].1.end);
-        (before.unwrap_or(Position::at(self.genesis.start)), &self.records[first..])
+        match first.checked_sub(1) {
+            Some(before) => (self.records[before].1.end, &self.records[first..]),
+            // Where the first batch that is left begins, only the one before it knew.
+            None if self.cut => (self.records[0].1.end, &self.records[1..]),
+            None => (Position::at(self.genesis.start), &self.records[first..]),
+        }
     }
 
     pub fn configuration(&self, record: &JournalRecord) -> Result<&FoldConfiguration, Stop> {
@@ -123,8 +139,18 @@ pub fn load(number: i32, accounts: Loading, tail: &Tail) -> Result<Partition, St
 }
 
 /// Folds the batches from the horizon to the end of the tail, reading their inputs piece by piece.
-pub fn fold<L: Log>(recovery: &Recovery<L>, number: i32, fold: &mut Partition, tail: &Tail) -> Result<(), Stop> {
+pub fn fold<L: Log>(recovery: &Recovery<L>, number: i32, fold: &mut Partition, tail: &Tail) -> Result<Folded, Stop> {
     let (mut position, mut batches) = tail.batches();
+    let mut folded = Folded::AsWritten;
+    if recovery.ways_out.rebuilds(number) {
+        let all = batches.len();
+        (position, batches) = ways_out::foldable(recovery, number, tail)?;
+        if tail.cut || batches.len() < all {
+            folded = Folded::Otherwise;
+        }
+        fold.resume(position.clock, position.cursor, Ms::MIN);
+    }
+    let mut bound = folded == Folded::AsWritten;
     let mut configuration = batches.first().map(|(_, record)| record.configuration);
     let metrics = recovery.metrics.partition(number);
     let inputs_of = |record: &JournalRecord| record.end.next.iter().sum::<i64>();
@@ -147,22 +173,42 @@ pub fn fold<L: Log>(recovery: &Recovery<L>, number: i32, fold: &mut Partition, t
                 use_configuration(fold, tail.configuration(record)?, number)?;
                 configuration = Some(record.configuration);
             }
-            fold_batch(recovery, number, fold, record, &mut inputs)?;
+            match fold_batch(recovery, number, fold, record, &mut inputs, bound) {
+                Ok(()) => {}
+                Err(Unlike::Told(stop)) if !recovery.ways_out.accept_refold => return Err(stop),
+                Err(Unlike::Told(stop)) => {
+                    tracing::warn!("folded otherwise than it was told, which was allowed: {stop}");
+                    (folded, bound) = (Folded::Otherwise, false);
+                }
+                Err(Unlike::Stop(stop)) => return Err(stop),
+            }
+            if !bound {
+                fold.resume(record.end.clock, record.end.cursor, Ms::MIN);
+            }
             metrics.replay_left_records.set(last - inputs_of(record));
         }
         position = end;
         batches = rest;
     }
-    Ok(())
+    Ok(folded)
 }
 
+/// Why a batch did not come out as it was written.
+enum Unlike {
+    /// Its notices are others than those that were told.
+    Told(Stop),
+    Stop(Stop),
+}
+
+/// Folds one batch again. Notices and clock are compared while the fold is `bound` to what was written.
 fn fold_batch<L: Log>(
     recovery: &Recovery<L>,
     number: i32,
     fold: &mut Partition,
     record: &JournalRecord,
     inputs: &mut [Inputs; 2],
-) -> Result<(), Stop> {
+    bound: bool,
+) -> Result<(), Unlike> {
     fold.begin_batch(record.sequence);
     let accepted: HashSet<_> = record.accepted.0.iter().map(|(identity, _)| *identity).collect();
     let mut gate = Gate::Replay { accepted, batch: record.sequence };
@@ -202,7 +248,7 @@ fn fold_batch<L: Log>(
     }
     fold.fire_through(record.end.cursor, usize::MAX, &gate, &mut sink);
     recovery.metrics.replayed(count);
-    compare(number, record, &sink, sum.finalize(), fold)
+    compare(number, record, &sink, sum.finalize(), fold, bound)
 }
 
 /// What a record's timestamp moves the clock to, under a sample of the wall clock (docs/reference.md 6.1).
@@ -257,7 +303,8 @@ pub fn read_inputs<L: Log>(
         if from < low || until > high {
             return Err(Stop::data(format!(
                 "expected {topic}/{number} to hold offsets {from} to {until}, which must be folded again, found {low} to \
-                 {high}: its retention removed them or it was truncated"
+                 {high}: its retention removed them or it was truncated. Restore it; `meterd run --rebuild {number}` goes \
+                 on from the checkpoints without what is gone"
             )));
         }
     }
@@ -276,31 +323,43 @@ pub fn read_inputs<L: Log>(
     Ok(batches)
 }
 
-fn compare(number: i32, record: &JournalRecord, sink: &Digests, checksum: u32, fold: &Partition) -> Result<(), Stop> {
+fn compare(
+    number: i32,
+    record: &JournalRecord,
+    sink: &Digests,
+    checksum: u32,
+    fold: &Partition,
+    bound: bool,
+) -> Result<(), Unlike> {
     let batch = record.sequence;
     if checksum != record.input_checksum {
-        return Err(Stop::data(format!(
+        return Err(Unlike::Stop(Stop::data(format!(
             "expected the inputs of batch {batch} of partition {number} to be those that were folded, found others at \
              the same offsets: an input topic was truncated or created again"
-        )));
+        ))));
+    }
+    if !bound {
+        return Ok(());
     }
     for (hash, digest) in &record.digests {
         let again = sink.digests.get(hash);
-        if again.is_some_and(|again| again != digest) {
-            return Err(Stop::data(format!(
+        // Of two accounts with one hash, one may be skipped here.
+        if again.is_some_and(|again| again != digest) && fold.is_alone(*hash) {
+            return Err(Unlike::Told(Stop::data(format!(
                 "expected the notices of batch {batch} of partition {number} to come out as they were written, found a \
                  difference for the account of hash {hash:08x}: state or inputs are damaged, or this version of meterd \
-                 folds differently. Start the version that wrote the batch ({}) and report this",
+                 folds differently. Start the version that wrote the batch ({}) and report this; `meterd run \
+                 --accept-refold` takes what this version folds",
                 record.writer.version
-            )));
+            ))));
         }
     }
     if fold.clock() != record.end.clock {
-        return Err(Stop::bug(format!(
+        return Err(Unlike::Stop(Stop::bug(format!(
             "expected the clock {} after batch {batch} of partition {number}, found {}",
             record.end.clock,
             fold.clock()
-        )));
+        ))));
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use crate::commit::Stop;
 use crate::commit::batch::Names;
 use crate::commit::reader::Reader;
 use crate::commit::recovery::Recovery;
+use crate::commit::ways_out::WaysOut;
 use crate::config::Config;
 use crate::shard::Budget;
 use crate::store::memory::MemoryStore;
@@ -42,6 +43,7 @@ pub fn inspect(config: &Config) -> Result<Inspection, Stop> {
         place,
         configuration: Arc::new(ArcSwap::from_pointee(configuration)),
         mock: false,
+        ways_out: WaysOut::default(),
     };
     let topics = &config.kafka.topics;
     let names = Names {

@@ -50,6 +50,7 @@ use crate::commit::ownership::Ownership;
 use crate::commit::producer::{Instance, topic_name};
 use crate::commit::reader::Reader;
 use crate::commit::recovery::Recovery;
+use crate::commit::ways_out::WaysOut;
 use crate::config::{self, Config};
 use crate::ingest::consumer::{Backlog, Context, Fetched, InputConsumer, Orders, Route};
 use crate::ingest::raw::Input;
@@ -78,10 +79,11 @@ const RECOVERIES: usize = 2;
 const FEED: usize = 4_096;
 
 /// How a daemon differs from the usual one.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// The broker is librdkafka's mock cluster: no ids of topics, no isolation, nothing on disk.
     pub mock: bool,
+    pub ways_out: WaysOut,
 }
 
 /// A running daemon.
@@ -119,7 +121,7 @@ pub fn start(config: Config, options: Options) -> Result<Daemon, Stop> {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let store = open_store(&config, options, &metrics)?;
+    let store = open_store(&config, options.mock, &metrics)?;
     let found = startup::look(&config, &settings::admin(&config), options.mock)?;
     let configuration = Arc::new(configuration(&config, &found)?);
     tracing::info!(
@@ -386,6 +388,7 @@ impl Parts {
             place: self.found.place.clone(),
             configuration: Arc::clone(configuration),
             mock: self.options.mock,
+            ways_out: WaysOut { events_partitions: self.found.events_partitions, ..self.options.ways_out.clone() },
         })
     }
 
@@ -456,6 +459,8 @@ impl Daemon {
         let left = Group::drain(&self.ownership, &self.shards, &partitions, DRAIN_AT_STOP);
         if left > 0 {
             tracing::warn!(left, "partitions are left with dirty accounts; the next start folds some batches again");
+            // What is still on its way may never get there, as nobody polls for this member any more.
+            partitions.iter().for_each(|partition| self.ownership.revoke(*partition));
         }
         // A batch that does not commit at once is given up: nobody polls any more, so a membership that ends now is not
         // renewed, and the committer would try for minutes.
@@ -482,8 +487,8 @@ impl Route for ToShards {
     }
 }
 
-fn open_store(config: &Config, options: Options, metrics: &Metrics) -> Result<Arc<dyn Store>, Stop> {
-    if options.mock {
+fn open_store(config: &Config, mock: bool, metrics: &Metrics) -> Result<Arc<dyn Store>, Stop> {
+    if mock {
         return Ok(Arc::new(MemoryStore::default()));
     }
     // sled's own cache is a small part of the budget: the accounts themselves are held in memory.

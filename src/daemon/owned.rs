@@ -62,6 +62,8 @@ pub struct Owned {
     configuration: Arc<FoldConfiguration>,
     /// When the batches began that still have dirty accounts.
     begun: VecDeque<(u64, Instant)>,
+    /// The claim must write every account that changed.
+    unrepeatable: bool,
     /// The broker's time and when it was heard.
     witness: Option<(Ms, Instant)>,
     tick: Tick,
@@ -117,7 +119,10 @@ pub struct Turned {
 impl Owned {
     pub fn new(number: i32, epoch: u64, recovered: Recovered, names: Arc<Names>, now: Now) -> Owned {
         let follows = Some((recovered.stored, recovered.state_end));
-        let Recovered { fold, sequence, position, marks, genesis, place, configured, configuration, .. } = recovered;
+        let Recovered { sequence, position, marks, genesis, place, configured, configuration, .. } = recovered;
+        let (fold, unrepeatable) = (recovered.fold, recovered.unrepeatable);
+        // What was folded again waits for its checkpoint from now on, also where no input comes.
+        let begun = (fold.dirty_len() > 0).then_some((sequence, now.steady)).into_iter().collect();
         let queue = |input: Input| Queue {
             batches: VecDeque::new(),
             next: position.next[input.index()],
@@ -140,7 +145,8 @@ impl Owned {
             place,
             configured,
             configuration,
-            begun: VecDeque::new(),
+            begun,
+            unrepeatable,
             witness: None,
             tick: Tick::Idle,
             draining: None,
@@ -383,7 +389,11 @@ impl Owned {
             self.begun.push_back((sequence, self.open.started));
         }
         let mut state = StateWrites::default();
-        self.fold.slice(self.slice_through(settings, now), SLICE_BYTES_MAX, &mut state);
+        if std::mem::take(&mut self.unrepeatable) {
+            self.fold.slice(u64::MAX, usize::MAX, &mut state);
+        } else {
+            self.fold.slice(self.slice_through(settings, now), SLICE_BYTES_MAX, &mut state);
+        }
         let horizon = self.fold.horizon();
         while self.begun.front().is_some_and(|(batch, _)| *batch < horizon) {
             self.begun.pop_front();

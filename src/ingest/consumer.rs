@@ -379,7 +379,8 @@ impl<R: Route> InputConsumer<R> {
             if place.next < low || place.next > high {
                 return Err(Stop::data(format!(
                     "expected {}/{partition} to hold offset {}, found offsets {low} to {high} ({text}): its retention \
-                     removed records that meterd had not folded, or it was truncated. Restore it, or see `run --help`",
+                     removed records that meterd had not folded, or it was truncated. Restore it; `meterd run --rebuild {partition}` goes on \
+                     without them",
                     self.topic, place.next
                 )));
             }

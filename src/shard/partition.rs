@@ -347,6 +347,27 @@ impl Partition {
         self.rules = rules;
     }
 
+    /// Raises the sequence of an account, known or not, to that of a notice that it was told. Whether it was lower.
+    pub fn raise_sequence(&mut self, id: &str, sequence: u64) -> bool {
+        let hash = hash_account(id);
+        let slot = match self.accounts.find(id, hash) {
+            Some(slot) => slot,
+            None => self.accounts.insert(id, hash, Account::default()),
+        };
+        let account = &mut self.accounts.warm(slot, &self.engine.catalogs).account;
+        let lower = account.sequence < sequence;
+        account.sequence = account.sequence.max(sequence);
+        if lower {
+            self.settle(slot);
+        }
+        lower
+    }
+
+    /// Whether no two accounts have this hash in the journal's 32 bits.
+    pub fn is_alone(&self, hash: u32) -> bool {
+        self.accounts.slots().filter(|slot| self.accounts.get(*slot).hash as u32 == hash).count() < 2
+    }
+
     /// Takes up an identity that the journal holds.
     pub fn remember(&mut self, identity: Identity, time: Ms) {
         let late_ms = self.engine.catalogs.current().late_ms;

@@ -126,7 +126,7 @@ fn tail(
     bounds.horizon = before.1.horizon;
     bounds.needed_from = before.1.needed_from.min(bounds.needed_from);
     let (low, _) = recovery.reader.watermarks(&recovery.topics.journal, partition)?;
-    let mut records = recovery.tail(partition, low, (end.0, &bounds))?;
+    let (mut records, cut) = recovery.tail(partition, low, (end.0, &bounds))?;
     if let Some((_, last)) = records.last_mut() {
         last.horizon = bounds.horizon;
     }
@@ -149,5 +149,5 @@ fn tail(
             recovery.topics.state
         ))
     })?;
-    Ok(Tail { records, configurations, genesis })
+    Ok(Tail { records, cut, configurations, genesis })
 }

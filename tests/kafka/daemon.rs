@@ -58,12 +58,13 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts it; it need not be ready yet. What it writes goes to the end of `log`.
-    pub fn spawn(config: &Path, http: SocketAddr, log: &Path) -> Daemon {
+    pub fn spawn(config: &Path, arguments: &[&str], http: SocketAddr, log: &Path) -> Daemon {
         let open = || fs::OpenOptions::new().create(true).append(true).open(log).expect("the log can be opened");
         let child = Command::new(env!("CARGO_BIN_EXE_meterd"))
             .arg("--config")
             .arg(config)
             .arg("run")
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(open())
             .stderr(open())

@@ -285,7 +285,7 @@ pub fn set_committed(broker: &str, group: &str, topic: &str, partition: i32, off
 /// Waits until so many brokers are there and all replicas of all topics are in sync.
 pub fn await_in_sync(broker: &str, brokers: usize) {
     let reader = consumer(broker, Isolation::Committed);
-    let deadline = Instant::now() + Duration::from_secs(300);
+    let deadline = Instant::now() + Duration::from_secs(600);
     loop {
         let known = reader.fetch_metadata(None, REQUEST_LIMIT);
         let in_sync = known.is_ok_and(|known| {
@@ -295,7 +295,7 @@ pub fn await_in_sync(broker: &str, brokers: usize) {
         if in_sync {
             return;
         }
-        assert!(Instant::now() < deadline, "not all replicas are in sync 300 s after the broker's start");
+        assert!(Instant::now() < deadline, "not all replicas are in sync 600 s after the broker's start");
         std::thread::sleep(Duration::from_millis(200));
     }
 }

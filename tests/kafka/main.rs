@@ -24,3 +24,4 @@ mod main_job;
 mod recovery;
 mod timers;
 mod verify;
+mod ways_out;

@@ -176,7 +176,14 @@ impl World {
     pub fn spawn_with_store(&self, instance: &str, store: &str) -> Daemon {
         let http = daemon::free_address();
         let config = self.config_with(instance, store, &http.to_string());
-        Daemon::spawn(&config, http, &config.with_extension("log"))
+        Daemon::spawn(&config, &[], http, &config.with_extension("log"))
+    }
+
+    /// Starts instance `a` with these arguments of `run`.
+    pub fn spawn_with(&self, arguments: &[&str]) -> Daemon {
+        let http = daemon::free_address();
+        let config = self.config_with("a", "store-a", &http.to_string());
+        Daemon::spawn(&config, arguments, http, &config.with_extension("log"))
     }
 
     /// Starts an instance and waits until it is ready.

@@ -45,6 +45,7 @@ impl Common {
             place: self.place.clone(),
             configuration,
             mock: false,
+            ways_out: Default::default(),
             budget: Budget::new(usize::MAX),
         }
     }
