@@ -8,18 +8,27 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::{Complete, Records, Store, StoreError, Take, check_continues};
 
 /// Position of a partition's tree; sorts before the keys of records, which begin with 1 or 2.
 const POSITION: &[u8] = &[0];
 
+/// A store that is older than this was flushed, and is missed if it is empty.
+const KEPT_AFTER: Duration = Duration::from_secs(2);
+
 pub struct SledStore {
     db: sled::Db,
     boot: String,
     /// Held from the look at a position to the write that moves it.
     writing: Mutex<()>,
+    /// Says that the store holds something, and when that may be said.
+    kept: PathBuf,
+    opened: Instant,
+    is_kept: AtomicBool,
     /// Held while the process lives.
     _lock: File,
 }
@@ -38,7 +47,9 @@ impl SledStore {
         let lock = lock(directory)?;
         let files = directory.join("sled");
         let mut opened = Opened::default();
-        let db = match open_db(&files, cache_bytes) {
+        let kept = directory.join("kept");
+        let was_kept = kept.exists();
+        let db = match open_db(&files, cache_bytes).and_then(|db| whole(db, was_kept)) {
             Ok(db) => db,
             Err(StoreError::Damaged(_)) => {
                 opened.set_aside = Some(set_aside(&files)?);
@@ -46,7 +57,20 @@ impl SledStore {
             }
             Err(error) => return Err(error),
         };
-        Ok((SledStore { db, boot: boot_id(), writing: Mutex::default(), _lock: lock }, opened))
+        if opened.set_aside.is_some() {
+            fs::remove_file(&kept).or_else(unless_missing).map_err(|error| io(&kept, &error))?;
+        }
+        let is_kept = AtomicBool::new(was_kept && opened.set_aside.is_none());
+        let store = SledStore {
+            db,
+            boot: boot_id(),
+            writing: Mutex::default(),
+            kept,
+            opened: Instant::now(),
+            is_kept,
+            _lock: lock,
+        };
+        Ok((store, opened))
     }
 
     fn tree(&self, partition: i32) -> Result<sled::Tree, StoreError> {
@@ -94,6 +118,11 @@ impl Store for SledStore {
             tree.insert(key, value).map_err(classify)?;
         }
         tree.insert(POSITION, position(complete)).map_err(classify)?;
+        if !self.is_kept.load(Ordering::Relaxed) && self.opened.elapsed() > KEPT_AFTER {
+            self.db.flush().map_err(classify)?;
+            fs::write(&self.kept, b"").map_err(|error| io(&self.kept, &error))?;
+            self.is_kept.store(true, Ordering::Relaxed);
+        }
         Ok(())
     }
 
@@ -128,6 +157,24 @@ fn open_db(files: &Path, cache_bytes: u64) -> Result<sled::Db, StoreError> {
     }
     let config = sled::Config::default().path(files).cache_capacity(cache_bytes).flush_every_ms(Some(500));
     config.open().map_err(classify)
+}
+
+/// sled takes a log that is damaged at its beginning for an empty one: that is damage where something was kept.
+fn whole(db: sled::Db, was_kept: bool) -> Result<sled::Db, StoreError> {
+    let holds = |name: &sled::IVec| db.open_tree(name).and_then(|tree| tree.contains_key(POSITION));
+    for name in db.tree_names() {
+        if holds(&name).map_err(classify)? {
+            return Ok(db);
+        }
+    }
+    if was_kept {
+        return Err(StoreError::Damaged("its files are there and hold nothing".into()));
+    }
+    Ok(db)
+}
+
+fn unless_missing(error: std::io::Error) -> std::io::Result<()> {
+    if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 fn set_aside(files: &Path) -> Result<PathBuf, StoreError> {

@@ -156,7 +156,7 @@ impl<'r> Pass<'r> {
                 inputs[at] = replay::read_inputs(recovery, self.number, input, start[at], end[at])?;
             }
             for (offset, record) in piece {
-                if self.whole && record.engine_revision != engine::REVISION && !record.runs.is_empty() {
+                if self.whole && record.engine_revision != engine::REVISION && record.has_outcome() {
                     self.note = Some(format!(
                         "batches from {} on were folded by engine revision {}, this meterd has {}: compared up to there",
                         record.sequence,

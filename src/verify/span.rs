@@ -130,7 +130,7 @@ fn tail(
     if let Some((_, last)) = records.last_mut() {
         last.horizon = bounds.horizon;
     }
-    let revision = |record: &JournalRecord| record.engine_revision != engine::REVISION && !record.runs.is_empty();
+    let revision = |record: &JournalRecord| record.engine_revision != engine::REVISION && record.has_outcome();
     let other = records.iter().find(|(_, record)| record.sequence >= bounds.horizon && revision(record));
     if let Some((_, record)) = other {
         return Err(Halt::Stop(Stop::data(format!(

@@ -92,6 +92,36 @@ fn an_instance_that_stood_still_writes_nothing_twice() {
     assert_eq!((first.stop(), second.stop()), (0, 0));
 }
 
+/// The coordinator gives up a transaction whose producer stands still (10 s); nobody else is there to take over.
+#[test]
+fn a_transaction_that_timed_out_is_sent_again() {
+    let world = World::new("timed-out", CATALOG).initialised(3);
+    let daemon = world.start("a");
+    let producer = world.producer();
+    let mut traffic = Traffic::new(Random::seeded("timed-out"), 300);
+    for _ in 0..3 {
+        // All the while something is on its way: the signal finds a transaction open.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..200 {
+                    (0..20).for_each(|_| traffic.send_usage(&producer, &world));
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            });
+            std::thread::sleep(Duration::from_millis(500));
+            daemon.signal("STOP");
+            std::thread::sleep(Duration::from_secs(15));
+            daemon.signal("CONT");
+        });
+        producer.flush();
+        world.await_consumed(LIMIT);
+    }
+    assert_same_notices(&world.notices(), &simulate(&world, None).notices);
+    assert!(daemon.metric("meterd_transactions_aborted_total", &[]) > 0, "no transaction was open: {}", daemon.said());
+    world.assert_verified();
+    assert_eq!(daemon.stop(), 0);
+}
+
 /// An account of a partition that another instance owns is not answered from here.
 #[test]
 fn accounts_of_others_are_not_answered() {

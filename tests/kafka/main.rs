@@ -17,6 +17,7 @@ mod bad_input;
 mod brokers;
 mod clients;
 mod crashes;
+mod disk;
 mod faults;
 mod init;
 mod instances;

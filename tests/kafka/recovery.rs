@@ -102,6 +102,7 @@ fn a_damaged_store_is_made_again() {
     let damaged = world.damage_store("a");
     assert!(damaged > 10_000, "the store holds {damaged} bytes");
     let daemon = world.start("a");
+    assert!(daemon.metric("meterd_store_failures_total", &[]) > 0, "the damage was not counted: {}", daemon.said());
     send(&world, &mut traffic, 500);
     assert_as_simulated(&world, &daemon);
     assert_eq!(daemon.stop(), 0);

@@ -111,6 +111,37 @@ fn a_partition_whose_journal_was_cut_can_be_rebuilt_and_charges_nothing_twice() 
     assert_eq!(daemon.stop(), 0);
 }
 
+/// Retention was shorter than an outage: what was removed was never folded.
+#[test]
+fn records_that_were_removed_unread_stop_the_start_and_can_be_given_up() {
+    let world = World::new("unread", CATALOG).initialised(1);
+    let daemon = world.start("a");
+    let mut traffic = Traffic::new(Random::seeded("unread"), 60);
+    send(&world, &mut traffic, 500);
+    assert_eq!(daemon.stop(), 0);
+    let folded = log::ends(&world.broker, &world.usage())[0];
+    let producer = world.producer();
+    (0..500).for_each(|_| traffic.send_usage(&producer, &world));
+    producer.flush();
+    let removed = folded + 200;
+    log::Admin::new(&world.broker).delete_records(&world.usage(), 0, removed);
+    let (code, said) = world.refused("a", LIMIT);
+    let told = [folded.to_string(), removed.to_string(), "--rebuild 0".to_owned()];
+    assert!(code == 65 && told.iter().all(|text| said.contains(text)), "exit code {code}: {said}");
+    let daemon = start_with(&world, &["--rebuild", "0"]);
+    world.await_consumed(LIMIT);
+    assert_eq!(
+        daemon.metric("meterd_dispositions_total", &[]),
+        log::ends(&world.broker, &world.usage())[0] as u64 - removed as u64
+    );
+    assert_told_once(&world);
+    daemon.kill();
+    let daemon = world.start("a");
+    send(&world, &mut traffic, 100);
+    assert_told_once(&world);
+    assert_eq!(daemon.stop(), 0);
+}
+
 /// A journal whose end is missing is no journal to go on from.
 #[test]
 fn a_journal_that_lost_its_end_stops_the_start() {
