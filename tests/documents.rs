@@ -124,3 +124,22 @@ fn cited_rules_exist() {
     }
     assert!(cited > 20, "only {cited} citations were found");
 }
+
+/// docs/reliability.md names a test for each promise: `kafka::file::name` and `planted/name`.
+#[test]
+fn the_tests_that_reliability_names_exist() {
+    let text = document("reliability.md");
+    let mut checked = 0;
+    for name in text.split('`').skip(1).step_by(2) {
+        if let Some(path) = name.strip_prefix("kafka::") {
+            let Some((file, test)) = path.split_once("::").filter(|(file, _)| *file != "file") else { continue };
+            let source = fs::read_to_string(project(&format!("tests/kafka/{file}.rs"))).expect(name);
+            assert!(source.contains(&format!("fn {test}()")), "{name}");
+            checked += 1;
+        } else if let Some(bug) = name.strip_prefix("planted/").filter(|bug| *bug != "name") {
+            assert!(project(&format!("tests/planted/{bug}.patch")).exists(), "{name}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 50, "{checked}");
+}

@@ -68,7 +68,7 @@ fn a_partition_whose_inputs_are_gone_can_be_rebuilt() {
 
     let daemon = start_with(&world, &["--rebuild", "0"]);
     let said = daemon.said();
-    assert!(said.contains("rebuilt without the records") && said.contains(&format!("{}", world.usage())), "{said}");
+    assert!(said.contains("rebuilt without the records") && said.contains(&world.usage()), "{said}");
     send(&world, &mut traffic, 400);
     assert_told_once(&world);
     // What was done is in the checkpoints: the next start needs no way out, with or without its store.
