@@ -107,7 +107,14 @@ fn place(config: &Config, consumer: &BaseConsumer, partitions: i32) -> Result<Pl
         ))
     };
     let cluster = native::cluster_id(consumer.client(), CALL_TIMEOUT).ok_or_else(|| unknown("no cluster id".into()))?;
-    let ids = native::topic_ids(consumer.client(), &names, CALL_TIMEOUT * 3).map_err(unknown)?;
+    let begun = Instant::now();
+    let ids = loop {
+        match native::topic_ids(consumer.client(), &names, CALL_TIMEOUT * 3) {
+            // A broker that is on its way out, or back, does not answer.
+            Err(_) if begun.elapsed() < BROKERS_WAIT => std::thread::sleep(Duration::from_millis(500)),
+            answer => break answer.map_err(unknown)?,
+        }
+    };
     let topics = names.iter().map(|name| (*name).to_string()).zip(ids).collect();
     Ok(Place { cluster, topics, partitions, group: config.kafka.group.clone() })
 }

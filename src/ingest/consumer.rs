@@ -33,6 +33,8 @@ const BATCH_RECORDS: usize = 1_024;
 const BATCH_BYTES: usize = 512 << 10;
 /// The longest the consumer waits without polling.
 const POLL_GAP: Duration = Duration::from_secs(1);
+/// How long a partition that was just assigned may take until it can seek.
+const SEEK_READY: Duration = Duration::from_secs(1);
 
 /// What a consumer gives to the shard of a partition.
 #[derive(Debug)]
@@ -279,16 +281,25 @@ impl<R: Route> InputConsumer<R> {
         self.consumer.incremental_unassign(&list).map_err(|error| self.client_fault("unassign", &error))
     }
 
-    /// Goes to the offset and lets records flow. A partition that was assigned a moment ago is not ready to seek yet.
-    /// False: it was taken meanwhile.
+    /// Goes to the offset and lets records flow. A partition that was assigned a moment ago is not ready to seek yet; one
+    /// whose first fetch went out before the pause, to an offset that retention removed, never will be, and is assigned
+    /// anew. False: it was taken meanwhile.
     fn seek(&self, partition: i32, offset: i64, held: &dyn Fn() -> bool) -> Result<bool, Stop> {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let begun = Instant::now();
         loop {
             match self.consumer.seek(&self.topic, partition, Offset::Offset(offset), Duration::from_secs(5)) {
                 Ok(()) => break,
                 Err(_) if !held() => return Ok(false),
-                Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
-                Err(error) => return Err(self.client_fault("seek", &error)),
+                Err(_) if begun.elapsed() < SEEK_READY => std::thread::sleep(Duration::from_millis(20)),
+                Err(error) => {
+                    tracing::info!(partition, offset, %error, "cannot seek; assigning anew");
+                    self.unassign(partition)?;
+                    let mut list = TopicPartitionList::new();
+                    list.add_partition_offset(&self.topic, partition, Offset::Offset(offset))
+                        .and_then(|()| self.consumer.incremental_assign(&list))
+                        .map_err(|error| self.client_fault("assign", &error))?;
+                    break;
+                }
             }
         }
         self.consumer.resume(&self.list(&[partition])).map_err(|error| self.client_fault("resume", &error))?;
@@ -300,9 +311,8 @@ impl<R: Route> InputConsumer<R> {
         let numbers = numbers(partitions);
         let mut list = TopicPartitionList::new();
         for partition in &numbers {
-            // The end is always in range: at an offset that retention removed, a fetch that goes out before the pause
-            // would leave the partition in a state from which it cannot seek.
-            list.add_partition_offset(&self.topic, *partition, Offset::End)
+            // No offset that would have to be asked for: an answer that comes after the seek would undo it.
+            list.add_partition_offset(&self.topic, *partition, Offset::Offset(0))
                 .map_err(|error| self.client_fault("assign", &error))?;
         }
         self.consumer.incremental_assign(&list).map_err(|error| self.client_fault("assign", &error))?;

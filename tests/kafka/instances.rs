@@ -1,8 +1,10 @@
 //! Several instances in one group: partitions that go and come back, instances without any, two with one name.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::http;
+use crate::log;
 use crate::random::Random;
 use crate::simulated::{assert_same_notices, simulate};
 use crate::traffic::{CATALOG, Traffic};
@@ -115,6 +117,9 @@ fn a_transaction_that_timed_out_is_sent_again() {
         });
         producer.flush();
         world.await_consumed(LIMIT);
+        if daemon.metric("meterd_transactions_aborted_total", &[]) > 0 {
+            break;
+        }
     }
     assert_same_notices(&world.notices(), &simulate(&world, None).notices);
     assert!(daemon.metric("meterd_transactions_aborted_total", &[]) > 0, "no transaction was open: {}", daemon.said());
@@ -138,6 +143,44 @@ fn accounts_of_others_are_not_answered() {
         statuses.sort_unstable();
         assert_eq!(statuses, [200, 421], "{account}");
     }
+    assert_eq!((first.stop(), second.stop()), (0, 0));
+}
+
+/// How long partitions stand still while a second instance joins and takes its share: the longest time without a commit,
+/// by the broker's clock, under a steady stream of usage.
+#[test]
+fn joining_stops_partitions_for_a_moment() {
+    let world = World::new("joining", CATALOG).initialised(8);
+    let first = world.start("a");
+    let producer = world.producer();
+    let mut traffic = Traffic::new(Random::seeded("joining"), 2_000);
+    let over = AtomicBool::new(false);
+    let second = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                (0..10).for_each(|_| traffic.send_usage(&producer, &world));
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            producer.flush();
+        });
+        std::thread::sleep(Duration::from_secs(5));
+        let second = world.start("b");
+        std::thread::sleep(Duration::from_secs(8));
+        over.store(true, Ordering::Relaxed);
+        second
+    });
+    world.await_consumed(LIMIT);
+    let mut gaps = vec![0; 8];
+    let mut last = [None; 8];
+    for record in log::read_committed(&world.broker, &world.journal()) {
+        let partition = record.partition as usize;
+        let gap = last[partition].map_or(0, |before| record.timestamp_ms - before);
+        gaps[partition] = gap.max(gaps[partition]);
+        last[partition] = Some(record.timestamp_ms);
+    }
+    println!("longest time without a commit, by partition: {gaps:?} ms");
+    assert!(gaps.iter().all(|gap| *gap < 10_000), "{gaps:?}");
+    assert_same_notices(&world.notices(), &simulate(&world, None).notices);
     assert_eq!((first.stop(), second.stop()), (0, 0));
 }
 
