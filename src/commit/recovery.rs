@@ -84,12 +84,16 @@ pub struct Recovered {
 impl<L: Log> Recovery<L> {
     /// Recovers a partition. `owned` says whether it still is; a revoked one is given up early.
     pub fn recover(&self, partition: i32, owned: &dyn Fn() -> bool) -> Result<Option<Recovered>, Stop> {
-        let (_, before) = self.reader.watermarks(&self.topics.journal, partition)?;
-        match self.recover_at_once(partition, owned) {
-            // A new owner, of whom this process has not heard yet, wrote while topics were read one after the other: what
-            // was read belongs to different times, and is no damage. To be tried again.
-            Err(stop) if stop.is_data() && self.reader.watermarks(&self.topics.journal, partition)?.1 != before => {
-                Err(Stop::broker(format!("another wrote to partition {partition} while it was recovered: {stop}")))
+        self.undisturbed(partition, || self.recover_at_once(partition, owned))
+    }
+
+    /// A new owner, of whom this process has not heard yet, may write and trim while topics are read one after the other:
+    /// what was read then belongs to different times, and is no damage. To be tried again.
+    fn undisturbed<T>(&self, partition: i32, read: impl FnOnce() -> Result<T, Stop>) -> Result<T, Stop> {
+        let before = self.reader.watermarks(&self.topics.journal, partition)?;
+        match read() {
+            Err(stop) if stop.is_data() && self.reader.watermarks(&self.topics.journal, partition)? != before => {
+                Err(Stop::broker(format!("another wrote to partition {partition} while it was read: {stop}")))
             }
             result => result,
         }
@@ -194,6 +198,10 @@ impl<L: Log> Recovery<L> {
 
     /// The journal's last record, once no transaction is pending.
     pub fn last_journaled(&self, partition: i32) -> Result<Option<Journaled>, Stop> {
+        self.undisturbed(partition, || self.last_journaled_at_once(partition))
+    }
+
+    fn last_journaled_at_once(&self, partition: i32) -> Result<Option<Journaled>, Stop> {
         let topics = [self.topics.accounts.as_str(), self.topics.usage.as_str()];
         self.reader.stable_offsets(topics, partition)?;
         let (low, high) = self.reader.watermarks(&self.topics.journal, partition)?;

@@ -74,7 +74,7 @@ impl Engine {
     }
 
     /// Brings an account to where its next input finds it: on the current catalog, and with no timer due.
-    pub(super) fn prepare(&mut self, account: &mut Account, clock: Ms, fx: &mut Effects) {
+    pub fn prepare(&mut self, account: &mut Account, clock: Ms, fx: &mut Effects) {
         take_up(account, &self.catalogs, &mut self.changes, clock, fx);
         fire_due(account, &self.catalogs, &mut self.changes, (Ms::MIN, clock), fx);
     }

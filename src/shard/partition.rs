@@ -187,13 +187,17 @@ impl Partition {
             None => fresh.insert(Account::default()),
         };
         let outcome = if !admitted {
-            self.engine.advance(account, self.clock, &mut self.fx);
+            // A replay cannot tell a duplicate from what was refused, so both bring the account to clock and catalog.
+            self.engine.prepare(account, self.clock, &mut self.fx);
             Outcome::Duplicate
         } else if *replayed {
             self.engine.usage(account, &Usage { time, ..input.clone() }, moment, &mut self.fx)
         } else {
             self.engine.usage(account, input, moment, &mut self.fx)
         };
+        if matches!(outcome, Outcome::Refused(_)) {
+            self.engine.prepare(account, self.clock, &mut self.fx);
+        }
         if !self.fx.notices.is_empty() {
             sink.told(input.account, Some((input.id, input.source)), &self.fx.notices);
         }
