@@ -459,8 +459,6 @@ impl Daemon {
         let left = Group::drain(&self.ownership, &self.shards, &partitions, DRAIN_AT_STOP);
         if left > 0 {
             tracing::warn!(left, "partitions are left with dirty accounts; the next start folds some batches again");
-            // What is still on its way may never get there, as nobody polls for this member any more.
-            partitions.iter().for_each(|partition| self.ownership.revoke(*partition));
         }
         // A batch that does not commit at once is given up: nobody polls any more, so a membership that ends now is not
         // renewed, and the committer would try for minutes.

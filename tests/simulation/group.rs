@@ -80,6 +80,9 @@ impl Group {
             if !id.is_empty() {
                 return Err(Refused::FencedInstance);
             }
+            // Between two rebalances of a move a partition has no owner, and only another rebalance gives it one.
+            let given: usize = self.members.values().map(|member| member.assigned.len()).sum();
+            let keeps = keeps && given == self.partitions as usize;
             // A new process of a static member takes the place of the old one, at once where nothing else changes.
             let fresh = self.name();
             let mut member = self.members.remove(&known).unwrap_or_default();
