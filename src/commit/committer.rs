@@ -134,6 +134,8 @@ impl<K: Cluster, C: Committed> Committer<K, C> {
                 Ok(delivered) => {
                     let records = batches.iter().map(|batch| batch.read[0].0 + batch.read[1].0).sum();
                     self.metrics.committed(self.cluster.now() - begun, records);
+                    // What a shard closes when it hears of this commit goes out at once.
+                    self.idle.store(true, Ordering::Release);
                     self.finish(batches, &delivered);
                     return Ok(());
                 }

@@ -40,7 +40,8 @@ const TURN: usize = 1_024;
 const GROUP: usize = 64;
 /// Timers of other accounts that fire between two inputs.
 const TIMERS_TURN: usize = 1_000;
-/// Bytes of checkpoints in one commit, at most.
+/// Bytes of checkpoints in one commit: as few as keep their interval, so that no commit takes long.
+const SLICE_BYTES_MIN: usize = 128 << 10;
 const SLICE_BYTES_MAX: usize = 4 << 20;
 
 pub struct Owned {
@@ -73,6 +74,8 @@ pub struct Owned {
     /// What the claim tells the store's writer.
     follows: Option<(Option<i64>, i64)>,
     names: Arc<Names>,
+    /// Bytes of the next slice.
+    slice_bytes: usize,
     /// Of a batch that was committed: its memory is used again.
     spare: Notices,
     /// What the records of a group need besides themselves while they are folded.
@@ -153,6 +156,7 @@ impl Owned {
             waiting: Vec::new(),
             follows,
             names,
+            slice_bytes: SLICE_BYTES_MIN,
             spare: Notices::default(),
             arena: Bump::new(),
         }
@@ -378,22 +382,29 @@ impl Owned {
             let over = self.open.is_over(settings.records_max, self.fold.accepted_len());
             return over || settings.interval.is_zero() || now.since(self.open.started) >= settings.interval;
         }
-        self.checkpoint_age(now) >= settings.checkpoint && !self.begun.is_empty() && self.fold.dirty_len() > 0
+        self.checkpoint_due(settings, now).is_some()
     }
 
-    /// Closes the open batch with its slice of checkpoints.
-    pub fn close(&mut self, settings: &Settings, now: Now) -> Batch {
+    /// How old the oldest change is that is due for a checkpoint, if a batch can be closed now.
+    pub fn checkpoint_due(&self, settings: &Settings, now: Now) -> Option<Duration> {
+        let age = self.checkpoint_age(now);
+        let due = age >= settings.checkpoint && !self.begun.is_empty() && self.fold.dirty_len() > 0;
+        (due && self.in_flight.is_none()).then_some(age)
+    }
+
+    /// Nothing but a checkpoint is to be committed.
+    pub fn is_idle(&self) -> bool {
+        self.phase != Phase::Claiming && self.draining.is_none() && self.open.is_empty()
+    }
+
+    /// Closes the open batch, with a slice of checkpoints if it is the partition's turn.
+    pub fn close(&mut self, settings: &Settings, now: Now, turn: bool) -> Batch {
         let sequence = self.sequence + 1;
         let claim = self.phase == Phase::Claiming;
         if self.has_work() {
             self.begun.push_back((sequence, self.open.started));
         }
-        let mut state = StateWrites::default();
-        if std::mem::take(&mut self.unrepeatable) {
-            self.fold.slice(u64::MAX, usize::MAX, &mut state);
-        } else {
-            self.fold.slice(self.slice_through(settings, now), SLICE_BYTES_MAX, &mut state);
-        }
+        let mut state = self.slice(settings, now, turn);
         let horizon = self.fold.horizon();
         while self.begun.front().is_some_and(|(batch, _)| *batch < horizon) {
             self.begun.pop_front();
@@ -445,6 +456,22 @@ impl Owned {
             tally: open.tally,
             read: open.read,
         }
+    }
+
+    fn slice(&mut self, settings: &Settings, now: Now, turn: bool) -> StateWrites {
+        let mut state = StateWrites::default();
+        let through = self.slice_through(settings, now);
+        if std::mem::take(&mut self.unrepeatable) {
+            self.fold.slice(u64::MAX, usize::MAX, &mut state);
+        } else if self.draining.is_some() {
+            self.fold.slice(through, SLICE_BYTES_MAX, &mut state);
+        } else if turn {
+            self.fold.slice(through, self.slice_bytes, &mut state);
+            let late = self.checkpoint_age(now) > settings.checkpoint + settings.checkpoint / 8;
+            let bytes = if late { self.slice_bytes * 2 } else { self.slice_bytes / 2 };
+            self.slice_bytes = bytes.clamp(SLICE_BYTES_MIN, SLICE_BYTES_MAX);
+        }
+        state
     }
 
     /// The last batch whose dirty accounts are old enough for a checkpoint.

@@ -229,12 +229,16 @@ impl Shard {
         if !self.committer_idle.load(Ordering::Acquire) {
             return;
         }
+        // A commit carries checkpoints of one partition, the one that is due the longest.
+        let due = |owned: &Owned| Some((owned.checkpoint_due(&self.settings, now)?, owned.number));
+        let turn = state.owned.values().filter_map(due).max().map(|(_, number)| number);
         let mut batches = Vec::new();
         for owned in state.owned.values_mut() {
             owned.finish_drain();
-            if owned.wants_commit(&self.settings, now) {
+            let turn = turn == Some(owned.number);
+            if owned.wants_commit(&self.settings, now) && (turn || !owned.is_idle()) {
                 let begun = Instant::now();
-                let batch = owned.close(&self.settings, now);
+                let batch = owned.close(&self.settings, now, turn);
                 if !batch.state.is_empty() {
                     let (records, bytes) = (batch.state.len() as u64, batch.state.bytes_len() as u64);
                     self.metrics.checkpointed(records, bytes, begun.elapsed());
