@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{Failure, Globals, Output, Verdict};
 use crate::config::parse_duration;
+use crate::daemon::Options;
 use crate::load::record::Shape;
 use crate::load::{LoadError, consume, latency, produce};
 
@@ -30,6 +31,16 @@ enum What {
     Produce(Produce),
     Consume(Consume),
     Latency(Latency),
+    Daemon(Daemon),
+}
+
+/// Run a daemon without one of its parts, to measure what that costs; never on topics that matter
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  meterd bench daemon --without-identities --config bench.toml")]
+struct Daemon {
+    /// Records that come again are charged again
+    #[arg(long, required = true)]
+    without_identities: bool,
 }
 
 /// Produce usage records of about 277 bytes, placed as the Java client places them
@@ -111,6 +122,9 @@ pub fn run(arguments: Arguments, globals: &Globals) -> Result<Verdict, Failure> 
         What::Produce(asked) => produce(asked, brokers)?,
         What::Consume(asked) => consume(&asked, &brokers)?,
         What::Latency(asked) => latency(asked, brokers)?,
+        What::Daemon(Daemon { without_identities }) => {
+            return super::run::serve(globals, Options { without_identities, ..Options::default() });
+        }
     };
     super::print(&match globals.output {
         Output::Text => text,

@@ -30,6 +30,13 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments, globals: &Globals) -> Result<Verdict, Failure> {
+    let Arguments { accept_refold, rebuild } = arguments;
+    let ways_out = WaysOut { accept_refold, rebuild, ..WaysOut::default() };
+    serve(globals, Options { ways_out, ..Options::default() })
+}
+
+/// Runs a daemon until it is told to stop.
+pub fn serve(globals: &Globals, options: Options) -> Result<Verdict, Failure> {
     let config = config::load(&globals.config).map_err(Failure::config)?;
     telemetry::logs::start().map_err(Failure::usage)?;
     let (heard, signals) = crossbeam_channel::unbounded();
@@ -42,9 +49,6 @@ pub fn run(arguments: Arguments, globals: &Globals) -> Result<Verdict, Failure> 
             }
         }
     });
-    let Arguments { accept_refold, rebuild } = arguments;
-    let ways_out = WaysOut { accept_refold, rebuild, ..WaysOut::default() };
-    let options = Options { ways_out, ..Options::default() };
     let daemon = daemon::start(config, options).map_err(failure)?;
     loop {
         select! {

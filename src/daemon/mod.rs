@@ -84,6 +84,8 @@ pub struct Options {
     /// The broker is librdkafka's mock cluster: no ids of topics, no isolation, nothing on disk.
     pub mock: bool,
     pub ways_out: WaysOut,
+    /// For `meterd bench daemon` alone: records that come again are charged again, to measure what identities cost.
+    pub without_identities: bool,
 }
 
 /// A running daemon.
@@ -375,6 +377,7 @@ impl Parts {
             interval: self.config.commit.interval,
             records_max: self.config.commit.records_max,
             checkpoint: self.config.checkpoint.interval,
+            identities: !self.options.without_identities,
         }
     }
 

@@ -271,6 +271,7 @@ impl Owned {
         };
         let Some((batch, first)) = self.queues[Input::Usage.index()].batches.pop_front() else { return 0 };
         let mut arena = std::mem::take(&mut self.arena);
+        let mut gate = if settings.identities { Gate::Live } else { Gate::Unchecked };
         let mut folded = 0;
         for (head, raw, read) in self.read_group(&batch, first, until, &arena) {
             let clock = clock_of(head.timestamp, wall);
@@ -285,7 +286,7 @@ impl Owned {
                 self.fold.fire_due(&Gate::Live, TIMERS_TURN, &mut self.open);
             }
             self.open.begin_record(Input::Usage, head, &raw, wall, clamped);
-            let outcome = self.fold.fold(&read, clock, &mut Gate::Live, &mut self.open);
+            let outcome = self.fold.fold(&read, clock, &mut gate, &mut self.open);
             self.open.end_record(&raw, &outcome);
             self.queues[Input::Usage.index()].next = head.offset + 1;
             folded += 1;
@@ -394,7 +395,7 @@ impl Owned {
 
     /// Nothing but a checkpoint is to be committed.
     pub fn is_idle(&self) -> bool {
-        self.phase != Phase::Claiming && self.draining.is_none() && self.open.is_empty()
+        self.phase != Phase::Claiming && self.draining.is_none() && !self.has_work()
     }
 
     /// Closes the open batch, with a slice of checkpoints if it is the partition's turn.

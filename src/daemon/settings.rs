@@ -16,6 +16,8 @@ pub struct Settings {
     pub interval: Duration,
     pub records_max: usize,
     pub checkpoint: Duration,
+    /// False only in measurements.
+    pub identities: bool,
 }
 
 /// What every client shares: brokers, security, and what the user set in `[kafka.properties]`.
