@@ -123,6 +123,7 @@ impl World {
             interval: setup.interval,
             records_max: setup.records_max,
             checkpoint: setup.checkpoint,
+            identities: true,
         };
         let common = Common {
             sim,
