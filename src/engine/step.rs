@@ -66,10 +66,11 @@ impl Engine {
         }
     }
 
-    /// Brings an account to the clock, by a timer that is due or an input that does not take effect: it takes up the
-    /// catalog as any other input does, so that a replay, which does not know why a record was refused, comes to the same.
+    /// Fires the account's timers that are due by `clock`.
     pub fn advance(&mut self, account: &mut Account, clock: Ms, fx: &mut Effects) {
-        self.prepare(account, clock, fx);
+        if account.due.is_some_and(|due| due <= clock) {
+            self.prepare(account, clock, fx);
+        }
     }
 
     /// Brings an account to where its next input finds it: on the current catalog, and with no timer due.
