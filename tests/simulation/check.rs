@@ -95,6 +95,12 @@ pub fn reference(broker: &Broker, number: i32, names: &Names, exact_clocks: bool
             current = record.configuration;
             replay::use_configuration(&mut reference.fold, configuration(&current)?, number).map_err(stop)?;
         }
+        // Of two catalogs loaded between two batches the journal names the second, but `oldest` may be due to the first.
+        let (clock, cursor, oldest) = (reference.fold.clock(), reference.fold.cursor(), reference.fold.oldest());
+        if record.oldest < oldest {
+            return Err(format!("partition {number}, batch {}: older records are acceptable again", record.sequence));
+        }
+        reference.fold.resume(clock, cursor, record.oldest);
         reference.fold_batch(entry, record, &mut inputs, names)?;
     }
     let last = &journal[journal.len() - 1].1;
