@@ -366,7 +366,7 @@ impl<L: Log> Recovery<L> {
         let unrepeatable = tail.cut || stale.is_some() || folded != Folded::AsWritten || position.next != last.end.next;
         if unrepeatable {
             fold.begin_batch(last.sequence);
-            self.raise_sequences(partition, &mut fold)?;
+            self.set_sequences(partition, &mut fold)?;
         }
         fold.begin_batch(last.sequence + 1);
         let configuration = self.configuration.load_full();
@@ -422,18 +422,21 @@ impl<L: Log> Recovery<L> {
         Ok(position)
     }
 
-    /// Raises the sequences of accounts to what they were told.
-    fn raise_sequences(&self, partition: i32, fold: &mut Partition) -> Result<(), Stop> {
+    /// Sets the sequences of accounts to what they were told.
+    fn set_sequences(&self, partition: i32, fold: &mut Partition) -> Result<(), Stop> {
         let ours = |account: &str| {
             let known = Partitioner::from_name(&self.configuration.load().partitioner);
             let place = known.and_then(|known| place(known, account.as_bytes(), self.place.partitions));
             place.is_none_or(|place| place == partition)
         };
-        let mut raised = 0;
-        for (account, sequence) in ways_out::told(self, partition)?.into_iter().filter(|(account, _)| ours(account)) {
-            raised += u64::from(fold.raise_sequence(&account, sequence));
+        let (told, all) = ways_out::told(self, partition)?;
+        let untold: Vec<Box<str>> =
+            fold.accounts().ids().filter(|id| all && !told.contains_key(*id)).map(Box::from).collect();
+        let mut moved = untold.iter().filter(|account| fold.set_sequence(account, 0)).count();
+        for (account, sequence) in told.into_iter().filter(|(account, _)| ours(account)) {
+            moved += usize::from(fold.set_sequence(&account, sequence));
         }
-        tracing::warn!(partition, raised, "accounts stood before their last notice; their sequences go on after it");
+        tracing::warn!(partition, moved, "accounts stood elsewhere than at their last notice; they go on after it");
         Ok(())
     }
 

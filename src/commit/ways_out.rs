@@ -1,9 +1,9 @@
 //! The two ways out where a partition cannot be folded again as it was, which recovery names and only a person may take
 //! (docs/reference.md 12.4): `run --accept-refold` and `run --rebuild PARTITION`.
 //!
-//! After either, an account may stand before what it was told. Its sequence is raised to the last one in the events
-//! topic, so that no notice's id is given twice, and the claim writes every account that changed: what was done here is
-//! in no journal and cannot be done again.
+//! After either, an account may stand before or after what it was told. Its sequence is set to the last one in the events
+//! topic, so that no notice's id is given twice and none is left out, and the claim writes every account that changed: what
+//! was done here is in no journal and cannot be done again.
 
 use hashbrown::HashMap;
 use serde::Deserialize;
@@ -44,8 +44,9 @@ struct ToldData {
     sequence: u64,
 }
 
-/// The last sequence that each account of an events partition was told.
-pub fn told<L: Log>(recovery: &Recovery<L>, partition: i32) -> Result<HashMap<Box<str>, u64>, Stop> {
+/// The last sequence that each account of an events partition was told, and whether the topic still holds its beginning, so
+/// that all others were told nothing.
+pub fn told<L: Log>(recovery: &Recovery<L>, partition: i32) -> Result<(HashMap<Box<str>, u64>, bool), Stop> {
     let topic = &recovery.topics.events;
     let partition = partition % recovery.ways_out.events_partitions.max(1);
     let (from, until) = recovery.reader.watermarks(topic, partition)?;
@@ -57,7 +58,7 @@ pub fn told<L: Log>(recovery: &Recovery<L>, partition: i32) -> Result<HashMap<Bo
         }
         Ok(())
     })?;
-    Ok(told)
+    Ok((told, from == 0))
 }
 
 /// The batches that can still be folded after those that cannot, and where they begin. What lies between the horizon and

@@ -354,20 +354,20 @@ impl Partition {
         self.rules = rules;
     }
 
-    /// Raises the sequence of an account, known or not, to that of a notice that it was told. Whether it was lower.
-    pub fn raise_sequence(&mut self, id: &str, sequence: u64) -> bool {
+    /// Sets the sequence of an account, known or not, to that of the last notice that it was told. Whether it was another.
+    pub fn set_sequence(&mut self, id: &str, sequence: u64) -> bool {
         let hash = hash_account(id);
         let slot = match self.accounts.find(id, hash) {
             Some(slot) => slot,
             None => self.accounts.insert(id, hash, Account::default()),
         };
         let account = &mut self.accounts.warm(slot, &self.engine.catalogs).account;
-        let lower = account.sequence < sequence;
-        account.sequence = account.sequence.max(sequence);
-        if lower {
+        let differs = account.sequence != sequence;
+        account.sequence = sequence;
+        if differs {
             self.settle(slot);
         }
-        lower
+        differs
     }
 
     /// Whether no two accounts have this hash in the journal's 32 bits.
