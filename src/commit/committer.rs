@@ -370,7 +370,7 @@ impl<K: Cluster, C: Committed> Committer<K, C> {
                 offsets.push((topic.as_str(), batch.partition, batch.record.end.next[input.index()]));
             }
         }
-        producer.send_offsets(&membership, &offsets, CALL_TIMEOUT)
+        producer.send_offsets(membership, &offsets, CALL_TIMEOUT)
     }
 
     fn finish(&mut self, batches: Vec<Batch>, delivered: &[Delivered]) {

@@ -64,7 +64,7 @@ pub trait Transactions {
     /// Adds the next offsets of topics and partitions. The coordinator refuses a dead generation.
     fn send_offsets(
         &self,
-        membership: &Self::Membership,
+        membership: Self::Membership,
         offsets: &[(&str, i32, i64)],
         timeout: Duration,
     ) -> Result<(), Fault>;

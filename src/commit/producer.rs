@@ -4,10 +4,11 @@ use std::ffi::CString;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::BaseConsumer;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -101,10 +102,19 @@ pub enum Fault {
     Hopeless(RDKafkaErrorCode, String),
 }
 
+/// How long a call into librdkafka may go on after its time is over.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Calls that wait for brokers are made by a thread of the producer's own. librdkafka may hold one of them for ever (offsets
+/// in a transaction, when the group's coordinator goes away and is forgotten): such a producer is left to its thread, and
+/// its successor's initialisation ends its transaction.
 pub struct TransactionalProducer {
-    producer: BaseProducer<Context>,
+    producer: Arc<BaseProducer<Context>>,
     deliveries: Arc<Deliveries>,
+    calls: Sender<Call>,
 }
+
+type Call = Box<dyn FnOnce(&BaseProducer<Context>) + Send>;
 
 impl TransactionalProducer {
     /// Creates the producer and initialises it, which ends what a predecessor of the same id left open.
@@ -120,12 +130,50 @@ impl TransactionalProducer {
         let deadline = Instant::now() + timeout;
         loop {
             match producer.init_transactions(deadline.saturating_duration_since(Instant::now())) {
-                Ok(()) => return Ok(TransactionalProducer { producer, deliveries }),
+                Ok(()) => return TransactionalProducer::initialised(producer, deliveries),
                 Err(error) if is_retriable(&error) && Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(50));
                 }
                 Err(error) => return Err(classify(&error)),
             }
+        }
+    }
+
+    fn initialised(
+        producer: BaseProducer<Context>,
+        deliveries: Arc<Deliveries>,
+    ) -> Result<TransactionalProducer, Fault> {
+        let producer = Arc::new(producer);
+        let (calls, inbox) = bounded::<Call>(1);
+        let held = Arc::clone(&producer);
+        std::thread::Builder::new()
+            .name("transactions".into())
+            .spawn(move || inbox.iter().for_each(|call| call(&held)))
+            .map_err(|error| Fault::Unknown(format!("expected a new thread, found {error}")))?;
+        Ok(TransactionalProducer { producer, deliveries, calls })
+    }
+
+    /// Has the producer's thread make a call that takes until `deadline`. One that goes on much longer is given up, and the
+    /// producer is of no more use.
+    fn call(
+        &self,
+        name: &str,
+        deadline: Instant,
+        work: impl FnOnce(&BaseProducer<Context>) -> Result<(), Fault> + Send + 'static,
+    ) -> Result<(), Fault> {
+        let (answer, answered) = bounded(1);
+        let call: Call = Box::new(move |producer| {
+            // Nobody waits any more for a call that was given up.
+            let _given_up = answer.send(work(producer));
+        });
+        let until = deadline + GRACE;
+        if self.calls.send_deadline(call, until).is_err() {
+            return Err(Fault::Unknown(format!("{name}: the call before it has not returned")));
+        }
+        match answered.recv_deadline(until) {
+            Ok(result) => result,
+            Err(RecvTimeoutError::Timeout) => Err(Fault::Unknown(format!("{name} did not return in its time"))),
+            Err(RecvTimeoutError::Disconnected) => Err(Fault::Unknown(format!("{name} met a panic"))),
         }
     }
 }
@@ -186,7 +234,7 @@ impl Transactions for TransactionalProducer {
 
     fn send_offsets(
         &self,
-        membership: &GroupMetadata,
+        membership: GroupMetadata,
         offsets: &[(&str, i32, i64)],
         timeout: Duration,
     ) -> Result<(), Fault> {
@@ -195,28 +243,32 @@ impl Transactions for TransactionalProducer {
             list.add_partition_offset(topic, *partition, Offset::Offset(*next))
                 .map_err(|error| Fault::Abort(error.to_string()))?;
         }
-        membership.send_offsets(self.producer.client(), &list, timeout).map_err(|fault| classify_fault(&fault))
+        self.call("sending offsets", Instant::now() + timeout, move |producer| {
+            membership.send_offsets(producer.client(), &list, timeout).map_err(|fault| classify_fault(&fault))
+        })
     }
 
     fn commit(&self, timeout: Duration) -> Result<(), Fault> {
         let deadline = Instant::now() + timeout;
-        loop {
-            match self.producer.commit_transaction(deadline.saturating_duration_since(Instant::now())) {
-                Ok(()) => return Ok(()),
-                Err(error) if is_retriable(&error) && Instant::now() < deadline => {}
-                Err(error) => return Err(classify(&error)),
-            }
-        }
+        self.call("the commit", deadline, move |producer| {
+            until(deadline, |left| producer.commit_transaction(left)).map_err(|error| classify(&error))
+        })
     }
 
     fn abort(&self, timeout: Duration) -> Result<(), Fault> {
         let deadline = Instant::now() + timeout;
-        loop {
-            match self.producer.abort_transaction(deadline.saturating_duration_since(Instant::now())) {
-                Ok(()) => return Ok(()),
-                Err(error) if is_retriable(&error) && Instant::now() < deadline => {}
-                Err(error) => return Err(unless_fenced(&error)),
-            }
+        self.call("the abort", deadline, move |producer| {
+            until(deadline, |left| producer.abort_transaction(left)).map_err(|error| unless_fenced(&error))
+        })
+    }
+}
+
+/// Makes a call again while its fault allows it and there is time.
+fn until(deadline: Instant, call: impl Fn(Duration) -> KafkaResult<()>) -> KafkaResult<()> {
+    loop {
+        match call(deadline.saturating_duration_since(Instant::now())) {
+            Err(error) if is_retriable(&error) && Instant::now() < deadline => {}
+            result => return result,
         }
     }
 }

@@ -236,12 +236,7 @@ impl Transactions for SimProducer<'_> {
         Ok(delivered)
     }
 
-    fn send_offsets(
-        &self,
-        membership: &Identity,
-        offsets: &[(&str, i32, i64)],
-        timeout: Duration,
-    ) -> Result<(), Fault> {
+    fn send_offsets(&self, membership: Identity, offsets: &[(&str, i32, i64)], timeout: Duration) -> Result<(), Fault> {
         self.usable()?;
         let offsets: Vec<_> =
             offsets.iter().map(|(topic, partition, next)| ((Topic::of(topic), *partition), *next)).collect();
