@@ -18,8 +18,7 @@ use meterd::engine::totals::{Applied, Names, Route, Totals};
 use meterd::engine::window::Counter;
 use meterd::engine::{Account, Amount, Catalog, Catalogs, Effects, Engine, Moment, Ms, Outcome, Usage, lookup};
 use meterd::ingest::decode::{Decoder, Raw};
-use meterd::ingest::partition::Partitioner;
-use meterd::shard::{Gate, IdentityKey, Partition, Rules, Sink};
+use meterd::shard::{GROUP, Gate, IdentityKey, Partition, Rules, Sink};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -225,8 +224,6 @@ fn shard(bencher: Bencher<'_, '_>, accounts: usize) {
         .bench_local_refs(|groups| groups.iter().for_each(|group| way.borrow_mut().fold(group)));
 }
 
-const GROUP: usize = 64;
-
 struct Way {
     partition: Partition,
     arena: Bump,
@@ -249,13 +246,7 @@ impl Sink for Unheard {
 
 impl Way {
     fn new(accounts: usize) -> Way {
-        let rules = Rules {
-            record_bytes_max: 65_536,
-            partitioner: Partitioner::Any,
-            partition: 0,
-            partitions: 1,
-            accept_replayed: false,
-        };
+        let rules = Rules::of_one_partition(65_536);
         let mut partition = Partition::new(Catalogs::new(Arc::new(catalog())), rules, IdentityKey(1, 2));
         for place in 0..accounts {
             let command = format!(

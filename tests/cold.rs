@@ -6,7 +6,6 @@ use std::sync::Arc;
 use meterd::config::catalog;
 use meterd::engine::{Catalogs, Ms, Notice, Outcome};
 use meterd::ingest::decode::Raw;
-use meterd::ingest::partition::Partitioner;
 use meterd::query::view::view;
 use meterd::shard::{Budget, Gate, IdentityKey, Loading, Partition, Rules, Sink, StateWrites};
 use meterd::store::StateRecord;
@@ -73,14 +72,7 @@ struct Said {
 
 fn partition() -> Partition {
     let (catalog, _) = catalog::parse(CATALOG, "cold.toml").unwrap_or_else(|error| panic!("{error}"));
-    let rules = Rules {
-        record_bytes_max: 65_536,
-        partitioner: Partitioner::Any,
-        partition: 0,
-        partitions: 1,
-        accept_replayed: false,
-    };
-    Partition::new(Catalogs::new(Arc::new(catalog)), rules, IdentityKey(1, 2))
+    Partition::new(Catalogs::new(Arc::new(catalog)), Rules::of_one_partition(65_536), IdentityKey(1, 2))
 }
 
 fn input(number: u64) -> String {

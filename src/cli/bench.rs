@@ -3,7 +3,6 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::{Failure, Globals, Output, Verdict};
@@ -11,6 +10,8 @@ use crate::config::parse_duration;
 use crate::daemon::Options;
 use crate::load::record::Shape;
 use crate::load::{LoadError, consume, latency, produce};
+
+const BAR: &str = "{wide_bar} {human_pos}/{human_len} {per_sec} {eta}";
 
 /// Measure: produce usage records, read a topic bare, time notices
 #[derive(Args, Debug)]
@@ -156,7 +157,7 @@ fn produce(asked: Produce, brokers: String) -> Result<(String, serde_json::Value
             spread_ms,
         },
     };
-    let bar = progress_bar(plan.records);
+    let bar = super::progress_bar(Some(plan.records), BAR);
     let done = produce::produce(&plan, |records| bar.inc(records)).map_err(failure)?;
     bar.finish_and_clear();
     let (rate, mean) = (done.records as f64 / done.seconds, done.bytes as f64 / done.records as f64);
@@ -171,7 +172,7 @@ fn produce(asked: Produce, brokers: String) -> Result<(String, serde_json::Value
 }
 
 fn consume(asked: &Consume, brokers: &str) -> Result<(String, serde_json::Value), Failure> {
-    let bar = progress_bar(asked.records.unwrap_or(0));
+    let bar = super::progress_bar(Some(asked.records.unwrap_or(0)), BAR);
     let read = consume::consume(brokers, &asked.topic, asked.records.unwrap_or(u64::MAX), |records| {
         bar.set_position(records);
     });
@@ -200,7 +201,7 @@ fn latency(asked: Latency, brokers: String) -> Result<(String, serde_json::Value
         quantity: asked.quantity,
         amount: asked.amount,
     };
-    let bar = progress_bar(plan.records);
+    let bar = super::progress_bar(Some(plan.records), BAR);
     let done = latency::measure(&plan, |records| bar.inc(records)).map_err(failure)?;
     bar.finish_and_clear();
     let at = |quantile: f64| done.micros.value_at_quantile(quantile) as f64 / 1_000.0;
@@ -225,12 +226,4 @@ fn failure(error: LoadError) -> Failure {
 /// Differs from run to run, so that the records of one are no duplicates of another's.
 fn seed_of_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
-}
-
-fn progress_bar(records: u64) -> ProgressBar {
-    if !super::stderr_is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{wide_bar} {human_pos}/{human_len} {per_sec} {eta}");
-    ProgressBar::new(records).with_style(style.expect("a constant template"))
 }

@@ -38,6 +38,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
 
 /// Meters usage from Kafka: prices it, draws it from credits, counts it in limits, and tells what happened, exactly once.
 #[derive(Debug, Parser)]
@@ -213,9 +214,13 @@ pub fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Whether to show progress bars.
-pub fn stderr_is_terminal() -> bool {
-    io::stderr().is_terminal()
+/// A bar on a terminal, nothing elsewhere. `length`: `None` where the end is not known.
+fn progress_bar(length: Option<u64>, template: &'static str) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = length.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+    bar.with_style(ProgressStyle::with_template(template).expect("a constant template"))
 }
 
 /// The command as clap sees it, for completions and the man page.

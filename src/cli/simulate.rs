@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -78,7 +77,11 @@ fn fold_lines(run: &mut Run, printer: &mut Printer, input: Option<&Path>) -> Res
         }
         _ => ("standard input".to_owned(), Box::new(io::stdin()), None),
     };
-    let bar = progress_bar(bytes);
+    let template = match bytes {
+        Some(_) => "{wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+        None => "{spinner} {bytes} {bytes_per_sec}",
+    };
+    let bar = super::progress_bar(bytes, template);
     let folded = Lines::default().fold(run, source, printer, |printer, folded| {
         bar.set_position(folded);
         printer.failed.is_none()
@@ -116,17 +119,6 @@ fn summary(counts: &Counts, accounts: usize) -> Summary {
         accounts,
         notices: counts.notices,
     }
-}
-
-fn progress_bar(bytes: Option<u64>) -> ProgressBar {
-    if !super::stderr_is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let (bar, template) = match bytes {
-        Some(bytes) => (ProgressBar::new(bytes), "{wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}"),
-        None => (ProgressBar::new_spinner(), "{spinner} {bytes} {bytes_per_sec}"),
-    };
-    bar.with_style(ProgressStyle::with_template(template).expect("a constant template"))
 }
 
 /// Writes lines to standard output. The first failure ends the run, once its line is done.

@@ -1,7 +1,6 @@
 //! `meterd verify`: folds the topics again and compares what is there.
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::run::failure;
@@ -40,7 +39,8 @@ pub fn run(arguments: Arguments, globals: &Globals) -> Result<Verdict, Failure> 
     };
     let mut reports = Vec::new();
     for partition in partitions {
-        let bar = progress_bar(partition);
+        let bar = super::progress_bar(Some(0), "{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}");
+        bar.set_message(format!("partition {partition}"));
         let mut progress = |done, all| {
             bar.set_length(all);
             bar.set_position(done);
@@ -90,12 +90,4 @@ fn different(difference: &Difference) -> String {
     batch.iter().for_each(|batch| text += &format!(", batch {batch}"));
     account.iter().for_each(|account| text += &format!(", account {account:?}"));
     text + &format!(":\n    expected {expected}\n    found    {found}\n")
-}
-
-fn progress_bar(partition: i32) -> ProgressBar {
-    if !super::stderr_is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}");
-    ProgressBar::new(0).with_style(style.expect("a constant template")).with_message(format!("partition {partition}"))
 }

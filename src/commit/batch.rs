@@ -6,6 +6,7 @@ use std::time::Instant;
 use hashbrown::HashMap;
 
 use super::journal::{JournalRecord, Run};
+use crate::config::daemon::Kafka;
 use crate::engine::effects::Refusal;
 use crate::engine::{Ms, Notice, Outcome};
 use crate::ingest::decode::Raw;
@@ -35,6 +36,13 @@ pub struct Names {
     pub topics: [String; 2],
     /// A quarantined record with its headers must fit into this.
     pub dlq_bytes_max: usize,
+}
+
+impl Names {
+    pub fn new(kafka: &Kafka, dlq_bytes_max: usize) -> Names {
+        let topics = [kafka.topics.accounts.clone(), kafka.topics.usage.clone()];
+        Names { source: format!("meterd/{}", kafka.group), topics, dlq_bytes_max }
+    }
 }
 
 /// Notices as they will stand in the events topic, in one buffer.

@@ -25,13 +25,11 @@ use crate::engine::{Catalog, Catalogs, Ms, Notice};
 use crate::ingest::partition::Partitioner;
 use crate::ingest::raw::{Input, RawBatch};
 use crate::shard::accounts::hash_account;
-use crate::shard::{Gate, IdentityKey, Loading, Partition, Rules, Sink};
+use crate::shard::{GROUP, Gate, IdentityKey, Loading, Partition, Rules, Sink};
 use crate::wire::notice::{CauseInput, Envelope, write_notice};
 
-/// Usage records whose state is fetched together.
-const GROUP: usize = 64;
 /// Inputs read at once while batches are folded again.
-pub const INPUTS_MAX: i64 = 200_000;
+const INPUTS_MAX: i64 = 200_000;
 
 /// An empty partition under a fold configuration.
 pub fn partition(configuration: &FoldConfiguration, partition: i32, key: IdentityKey) -> Result<Partition, Stop> {
@@ -156,18 +154,7 @@ pub fn fold<L: Log>(recovery: &Recovery<L>, number: i32, fold: &mut Partition, t
     let inputs_of = |record: &JournalRecord| record.end.next.iter().sum::<i64>();
     let last = batches.last().map_or(0, |(_, record)| inputs_of(record));
     while !batches.is_empty() {
-        let full = |record: &JournalRecord| {
-            let records: i64 = record.end.next.iter().zip(position.next).map(|(end, start)| end - start).sum();
-            records > INPUTS_MAX
-        };
-        let count = batches.iter().position(|(_, record)| full(record)).map_or(batches.len(), |place| place + 1);
-        let (piece, rest) = batches.split_at(count);
-        let end = piece.last().expect("at least one batch").1.end;
-        let mut inputs = [VecDeque::new(), VecDeque::new()];
-        for input in Input::BOTH {
-            let place = input.index();
-            inputs[place] = read_inputs(recovery, number, input, position.next[place], end.next[place])?;
-        }
+        let (piece, rest, mut inputs) = read_piece(recovery, number, position, batches)?;
         for (_, record) in piece {
             if configuration != Some(record.configuration) {
                 use_configuration(fold, tail.configuration(record)?, number)?;
@@ -186,11 +173,34 @@ pub fn fold<L: Log>(recovery: &Recovery<L>, number: i32, fold: &mut Partition, t
                 fold.resume(record.end.clock, record.end.cursor, Ms::MIN);
             }
             metrics.replay_left_records.set(last - inputs_of(record));
+            position = record.end;
         }
-        position = end;
         batches = rest;
     }
     Ok(folded)
+}
+
+/// The first of the batches, which begin at `position`: so many that their inputs are read at once; the rest; the inputs.
+#[expect(clippy::type_complexity, reason = "a slice cut in two, and what belongs to its first part")]
+pub fn read_piece<'t, L: Log>(
+    recovery: &Recovery<L>,
+    number: i32,
+    position: Position,
+    batches: &'t [(i64, JournalRecord)],
+) -> Result<(&'t [(i64, JournalRecord)], &'t [(i64, JournalRecord)], [Inputs; 2]), Stop> {
+    let full = |record: &JournalRecord| {
+        let records: i64 = record.end.next.iter().zip(position.next).map(|(end, start)| end - start).sum();
+        records > INPUTS_MAX
+    };
+    let count = batches.iter().position(|(_, record)| full(record)).map_or(batches.len(), |place| place + 1);
+    let (piece, rest) = batches.split_at(count);
+    let end = piece.last().map_or(position, |(_, record)| record.end);
+    let mut inputs = [Inputs::new(), Inputs::new()];
+    for input in Input::BOTH {
+        let place = input.index();
+        inputs[place] = read_inputs(recovery, number, input, position.next[place], end.next[place])?;
+    }
+    Ok((piece, rest, inputs))
 }
 
 /// Why a batch did not come out as it was written.
@@ -290,7 +300,7 @@ fn front_group(inputs: &mut Inputs, until: i64, count: usize) -> Option<(Arc<Raw
     Some(taken)
 }
 
-pub fn read_inputs<L: Log>(
+fn read_inputs<L: Log>(
     recovery: &Recovery<L>,
     number: i32,
     input: Input,

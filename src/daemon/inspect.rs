@@ -45,11 +45,6 @@ pub fn inspect(config: &Config) -> Result<Inspection, Stop> {
         mock: false,
         ways_out: WaysOut::default(),
     };
-    let topics = &config.kafka.topics;
-    let names = Names {
-        source: format!("meterd/{}", config.kafka.group),
-        topics: [topics.accounts.clone(), topics.usage.clone()],
-        dlq_bytes_max,
-    };
-    Ok(Inspection { recovery, names: Arc::new(names), partitions, events_partitions, dlq_partitions })
+    let names = Arc::new(Names::new(&config.kafka, dlq_bytes_max));
+    Ok(Inspection { recovery, names, partitions, events_partitions, dlq_partitions })
 }

@@ -184,7 +184,7 @@ impl Parts {
                 orders: orders.clone(),
                 backlog: backlog.clone(),
                 ends: to_ends.clone(),
-                names: Arc::new(self.names()),
+                names: Arc::new(Names::new(&self.config.kafka, self.found.dlq_bytes_max)),
                 settings: self.settings(),
                 metrics: Arc::clone(&self.metrics),
                 board: Arc::clone(&board),
@@ -358,15 +358,6 @@ impl Parts {
         BaseConsumer::from_config_and_context(config, Context).map_err(|error| {
             Stop::config(format!("expected a Kafka consumer, found {error}: check [kafka] and [kafka.properties]"))
         })
-    }
-
-    fn names(&self) -> Names {
-        let topics = &self.config.kafka.topics;
-        Names {
-            source: format!("meterd/{}", self.config.kafka.group),
-            topics: [topics.accounts.clone(), topics.usage.clone()],
-            dlq_bytes_max: self.found.dlq_bytes_max,
-        }
     }
 
     fn settings(&self) -> Settings {

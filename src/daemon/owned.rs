@@ -31,13 +31,11 @@ use crate::ingest::consumer::{Backlog, Fetched};
 use crate::ingest::decode::Raw;
 use crate::ingest::merge::{self, Next, Side};
 use crate::ingest::raw::{Head, Input, RawBatch};
-use crate::shard::{Cursor, Gate, Partition, Read, StateWrites};
+use crate::shard::{Cursor, GROUP, Gate, Partition, Read, StateWrites};
 use crate::store::record;
 
 /// Inputs folded before other partitions and messages are looked at.
 const TURN: usize = 1_024;
-/// Usage records that are read together.
-const GROUP: usize = 64;
 /// Timers of other accounts that fire between two inputs.
 const TIMERS_TURN: usize = 1_000;
 /// Bytes of checkpoints in one commit: as few as keep their interval, so that no commit takes long.

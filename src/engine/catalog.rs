@@ -342,6 +342,18 @@ pub enum Breakdown {
     Dimension(DimensionId),
 }
 
+impl Rate {
+    /// Whether the row prices what has the effective time `at`.
+    #[inline]
+    pub fn is_in_force(&self, at: Ms) -> bool {
+        self.from <= at && at < self.until
+    }
+
+    pub fn is_always_in_force(&self) -> bool {
+        self.from == Ms::MIN && self.until == Ms::MAX
+    }
+}
+
 impl Pattern {
     pub fn fits(&self, text: &str) -> bool {
         if self.prefix { text.as_bytes().starts_with(self.text.as_bytes()) } else { *self.text == *text }

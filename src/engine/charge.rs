@@ -12,7 +12,7 @@ use super::changes::{ACCOUNT, Step};
 use super::effects::{Reason, Refusal};
 use super::input::Dimension;
 use super::period::{WHOLE, add_to};
-use super::price::{PriceError, exchange, price, quantities_used};
+use super::price::{PriceError, exchange, given, price, quantities_used};
 use super::profile::Profile;
 use super::subscription::plan_of;
 use super::totals::{Applied, Route};
@@ -311,10 +311,6 @@ fn fits(limit: &Limit, record: &Billable<'_>) -> bool {
     (limit.scope == Scope::Account || record.user != Who::Nobody)
         && limit.kind.as_ref().is_none_or(|pattern| pattern.fits(record.kind))
         && limit.group.is_none_or(|group| record.profile.is_in(group))
-}
-
-pub(crate) fn given(quantities: Quantities<'_>, id: QuantityId) -> Amount {
-    quantities.iter().find(|(quantity, _)| *quantity == id).map_or(Amount::ZERO, |(_, amount)| *amount)
 }
 
 /// The unit of the row, in the current catalog.

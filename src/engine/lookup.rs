@@ -76,11 +76,8 @@ pub fn find_rate(
     time: Ms,
     session: bool,
 ) -> Option<RateId> {
-    let in_force = |rate: &RateId| {
-        let row = &catalog.rates[*rate as usize];
-        row.from <= time && time < row.until
-    };
-    fitting_rates(catalog, kind, dimensions, session).into_iter().find(in_force)
+    let fitting = fitting_rates(catalog, kind, dimensions, session);
+    fitting.into_iter().find(|rate| catalog.rates[*rate as usize].is_in_force(time))
 }
 
 /// The rows that fit a record, in order; none after one that is always in force.
@@ -137,10 +134,7 @@ impl RateIndex {
             let of_side = |(_, rate): &(RateId, &Rate)| rate.session_max_ms.is_some() == session;
             Side::new((0..).zip(rates).filter(of_side))
         };
-        let row = |rate: &Rate| Row {
-            matchers: matchers(&rate.matches),
-            is_always: rate.from == Ms::MIN && rate.until == Ms::MAX,
-        };
+        let row = |rate: &Rate| Row { matchers: matchers(&rate.matches), is_always: rate.is_always_in_force() };
         RateIndex { rows: rates.iter().map(row).collect(), ordinary: side(false), sessions: side(true) }
     }
 }

@@ -76,12 +76,13 @@ pub fn quantities_used(
     }
 }
 
-fn given(quantities: &[(QuantityId, Amount)], id: QuantityId) -> Amount {
+/// A record's quantity, 0 where it is absent.
+pub(super) fn given(quantities: &[(QuantityId, Amount)], id: QuantityId) -> Amount {
     quantities.iter().find(|(quantity, _)| *quantity == id).map_or(Amount::ZERO, |(_, amount)| *amount)
 }
 
 /// The distinct elements of a field, in order of first appearance. A string is one element.
-fn elements<'a>(value: Option<Dimension<'a>>) -> impl Iterator<Item = &'a str> {
+pub(super) fn elements<'a>(value: Option<Dimension<'a>>) -> impl Iterator<Item = &'a str> {
     let (text, list): (Option<&str>, &[&str]) = match value {
         None => (None, &[]),
         Some(Dimension::Text(text)) => (Some(text), &[]),

@@ -11,6 +11,8 @@ use super::catalog::{Breakdown, Catalog, DimensionId, GroupId, RateId};
 use super::charge::Dimensions;
 use super::input::Dimension;
 use super::lookup::{dimension, fitting_rates, group_fits};
+use super::price::elements;
+use super::sessions::Texts;
 use super::totals::{Name, Names};
 
 /// Combinations held; past this all are forgotten, as they are too many to come back.
@@ -40,14 +42,8 @@ pub(crate) struct Profiles {
 struct Held {
     hash: u64,
     kind: Box<str>,
-    dimensions: Vec<(DimensionId, Value)>,
+    dimensions: Vec<(DimensionId, Texts)>,
     profile: Profile,
-}
-
-#[derive(Debug)]
-enum Value {
-    Text(Box<str>),
-    List(Vec<Box<str>>),
 }
 
 impl Profile {
@@ -59,16 +55,7 @@ impl Profile {
         let mut values: Vec<(DimensionId, Name)> = Vec::new();
         for breakdown in &catalog.totals.by {
             let Breakdown::Dimension(id) = *breakdown else { continue };
-            let (text, list) = match dimension(dimensions, id) {
-                None => continue,
-                Some(Dimension::Text(text)) => (Some(text), &[][..]),
-                Some(Dimension::List(list)) => (None, list),
-            };
-            for text in text.iter().chain(list) {
-                if !values.iter().any(|(of, name)| *of == id && *name.text == **text) {
-                    values.push((id, names.name(text)));
-                }
-            }
+            values.extend(elements(dimension(dimensions, id)).map(|text| (id, names.name(text))));
         }
         Profile { rates: fitting_rates(catalog, kind, dimensions, false), groups, kind: names.name(kind), values }
     }
@@ -76,11 +63,7 @@ impl Profile {
     /// The row that prices a record at `at`.
     #[inline]
     pub fn rate(&self, catalog: &Catalog, at: Ms) -> Option<RateId> {
-        let in_force = |rate: &&RateId| {
-            let row = &catalog.rates[**rate as usize];
-            row.from <= at && at < row.until
-        };
-        self.rates.iter().find(in_force).copied()
+        self.rates.iter().copied().find(|rate| catalog.rates[*rate as usize].is_in_force(at))
     }
 
     #[inline]
@@ -118,25 +101,14 @@ impl Profiles {
 
 impl Held {
     fn new(hash: u64, kind: &str, dimensions: Dimensions<'_>, profile: Profile) -> Held {
-        let value = |value: &Dimension<'_>| match value {
-            Dimension::Text(text) => Value::Text((*text).into()),
-            Dimension::List(list) => Value::List(list.iter().map(|text| (*text).into()).collect()),
-        };
-        let dimensions = dimensions.iter().map(|(id, found)| (*id, value(found))).collect();
+        let dimensions = dimensions.iter().map(|(id, value)| (*id, Texts::from(*value))).collect();
         Held { hash, kind: kind.into(), dimensions, profile }
     }
 
     #[inline]
     fn is(&self, kind: &str, dimensions: Dimensions<'_>) -> bool {
-        let same = |((id, value), (of, found)): (&(DimensionId, Value), &(DimensionId, Dimension<'_>))| {
-            id == of
-                && match (value, found) {
-                    (Value::Text(text), Dimension::Text(found)) => **text == **found,
-                    (Value::List(list), Dimension::List(found)) => {
-                        list.len() == found.len() && list.iter().zip(*found).all(|(text, found)| **text == **found)
-                    }
-                    _ => false,
-                }
+        let same = |((id, texts), (of, value)): (&(DimensionId, Texts), &(DimensionId, Dimension<'_>))| {
+            id == of && texts.are(*value)
         };
         *self.kind == *kind
             && self.dimensions.len() == dimensions.len()

@@ -49,8 +49,9 @@ pub(crate) struct Fields {
     dimensions: BTreeMap<Box<str>, Texts>,
 }
 
+/// A dimension that outlives its record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-enum Texts {
+pub(crate) enum Texts {
     One(Box<str>),
     List(Vec<Box<str>>),
 }
@@ -240,7 +241,27 @@ fn seconds_between(from: Ms, to: Ms) -> Amount {
     Amount::from_nanos(i128::from(to - from) * 1_000_000)
 }
 
+impl From<Dimension<'_>> for Texts {
+    fn from(value: Dimension<'_>) -> Texts {
+        match value {
+            Dimension::Text(text) => Texts::One(text.into()),
+            Dimension::List(list) => Texts::List(list.iter().map(|text| (*text).into()).collect()),
+        }
+    }
+}
+
 impl Texts {
+    #[inline]
+    pub fn are(&self, value: Dimension<'_>) -> bool {
+        match (self, value) {
+            (Texts::One(text), Dimension::Text(found)) => **text == *found,
+            (Texts::List(list), Dimension::List(found)) => {
+                list.len() == found.len() && list.iter().zip(found).all(|(text, found)| **text == **found)
+            }
+            _ => false,
+        }
+    }
+
     fn list(&self) -> Vec<&str> {
         match self {
             Texts::One(_) => Vec::new(),
@@ -265,11 +286,7 @@ impl Fields {
             }
         }
         for (id, value) in input.dimensions {
-            let texts = match value {
-                Dimension::Text(text) => Texts::One((*text).into()),
-                Dimension::List(list) => Texts::List(list.iter().map(|text| (*text).into()).collect()),
-            };
-            self.dimensions.insert(catalog.dimensions[usize::from(*id)].clone(), texts);
+            self.dimensions.insert(catalog.dimensions[usize::from(*id)].clone(), Texts::from(*value));
         }
     }
 

@@ -11,11 +11,9 @@ use super::run::{Listener, Run};
 use crate::engine::effects::Refusal;
 use crate::engine::{Ms, Reason};
 use crate::ingest::decode::{Instants, Raw};
-use crate::shard::Read as Record;
+use crate::shard::{GROUP, Read as Record};
 
 const BLOCK_BYTES: usize = 1 << 20;
-/// Records whose state is fetched together.
-const GROUP: usize = 64;
 
 #[derive(Debug)]
 pub enum Failed {

@@ -9,7 +9,6 @@ use super::line::Topic;
 use crate::engine::effects::{Reason, Refusal};
 use crate::engine::{Catalog, Catalogs, Ms, Notice, Outcome};
 use crate::ingest::decode::Raw;
-use crate::ingest::partition::Partitioner;
 use crate::query::view::{View, view};
 use crate::shard::{Gate, IdentityKey, Partition, Read, Rules, Sink};
 use crate::wire::notice::{CauseInput, Envelope, write_notice};
@@ -63,15 +62,12 @@ pub struct Counts {
 impl Run {
     /// `quiet`: notices are counted only.
     pub fn new(catalog: Arc<Catalog>, quiet: bool) -> Run {
-        let rules = Rules {
-            record_bytes_max: RECORD_BYTES_MAX,
-            partitioner: Partitioner::Any,
-            partition: 0,
-            partitions: 1,
-            accept_replayed: false,
-        };
         Run {
-            partition: Partition::new(Catalogs::new(catalog), rules, IdentityKey::default()),
+            partition: Partition::new(
+                Catalogs::new(catalog),
+                Rules::of_one_partition(RECORD_BYTES_MAX),
+                IdentityKey::default(),
+            ),
             gate: Gate::Live,
             inputs: 0,
             next_offset: [0, 0],

@@ -15,6 +15,6 @@ pub use accounts::Slot;
 pub use budget::Budget;
 pub use identities::{Identity, IdentityKey};
 pub use loading::{Loading, Unreadable};
-pub use partition::{Gate, Partition, Read, Rules, Sink};
+pub use partition::{GROUP, Gate, Partition, Read, Rules, Sink};
 pub use timers::Cursor;
 pub use writes::StateWrites;

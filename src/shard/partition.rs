@@ -29,6 +29,16 @@ pub struct Rules {
     pub accept_replayed: bool,
 }
 
+impl Rules {
+    /// Of the only partition there is, for what runs without Kafka.
+    pub fn of_one_partition(record_bytes_max: usize) -> Rules {
+        let partitioner = Partitioner::Any;
+        Rules { record_bytes_max, partitioner, partition: 0, partitions: 1, accept_replayed: false }
+    }
+}
+
+/// Usage records that are read, and whose state is fetched, together.
+pub const GROUP: usize = 64;
 /// Set by `meterd dlq replay --accept-late`.
 const ACCEPT_LATE: &[u8] = b"__meterd.accept-late";
 
@@ -190,7 +200,7 @@ impl Partition {
             None => fresh.insert(Account::default()),
         };
         let outcome = if !admitted {
-            // A replay cannot tell a duplicate from what was refused, so both bring the account to clock and catalog.
+            // A replay cannot tell a duplicate from what was refused, which is prepared for before it is looked at.
             self.engine.prepare(account, self.clock, &mut self.fx);
             Outcome::Duplicate
         } else if *replayed {
@@ -198,9 +208,6 @@ impl Partition {
         } else {
             self.engine.usage(account, input, moment, &mut self.fx)
         };
-        if matches!(outcome, Outcome::Refused(_)) {
-            self.engine.prepare(account, self.clock, &mut self.fx);
-        }
         if !self.fx.notices.is_empty() {
             sink.told(input.account, Some((input.id, input.source)), &self.fx.notices);
         }

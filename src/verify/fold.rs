@@ -15,7 +15,7 @@ use crate::commit::configuration::FoldConfiguration;
 use crate::commit::journal::{JournalRecord, Position, Run};
 use crate::commit::kafka::Log;
 use crate::commit::reader::Stretch;
-use crate::commit::replay::{self, INPUTS_MAX, Inputs, clock_of};
+use crate::commit::replay::{self, Inputs, clock_of};
 use crate::daemon::inspect::Inspection;
 use crate::engine::{self, Notice};
 use crate::ingest::raw::Input;
@@ -142,19 +142,8 @@ impl<'r> Pass<'r> {
         progress: Progress<'_>,
     ) -> Result<(), Halt> {
         while !batches.is_empty() {
-            let start = self.position.next;
-            let full = |record: &JournalRecord| {
-                record.end.next.iter().zip(start).map(|(end, start)| end - start).sum::<i64>() > INPUTS_MAX
-            };
-            let count = batches.iter().position(|(_, record)| full(record)).map_or(batches.len(), |place| place + 1);
-            let (piece, rest) = batches.split_at(count);
-            let end = piece.last().map_or(start, |(_, record)| record.end.next);
-            let mut inputs = [Inputs::new(), Inputs::new()];
-            for input in Input::BOTH {
-                let at = input.index();
-                let recovery = &self.inspection.recovery;
-                inputs[at] = replay::read_inputs(recovery, self.number, input, start[at], end[at])?;
-            }
+            let recovery = &self.inspection.recovery;
+            let (piece, rest, mut inputs) = replay::read_piece(recovery, self.number, self.position, batches)?;
             for (offset, record) in piece {
                 if self.whole && record.engine_revision != engine::REVISION && record.has_outcome() {
                     self.note = Some(format!(

@@ -14,23 +14,24 @@ use super::{Catalog, fields};
 
 /// Forms kept, the last one used first.
 const FORMS_MAX: usize = 8;
-/// Of these records one is learnt from, while none of the forms kept fits.
+/// Records read the long way of which one is learnt from, where there is no room for another form or nothing was to be
+/// learnt.
 const LEARN_EACH: u32 = 16;
 /// Larger forms are not kept.
 const FORM_BYTES_MAX: usize = 4_096;
 const STEPS_MAX: usize = 64;
 
-/// The forms met lately.
+/// The forms met lately, under one catalog.
 #[derive(Default)]
 pub(super) struct Forms {
+    /// The hash of the catalog, which gave the fields their meaning.
+    catalog: [u8; 16],
     kept: Vec<Form>,
-    /// Records read the long way since a form was learnt.
-    unlike: u32,
+    /// Records read the long way that are not learnt from.
+    pass_over: u32,
 }
 
 struct Form {
-    /// Of the catalog that gave the fields their meaning.
-    catalog: [u8; 16],
     steps: Vec<Step>,
     /// After the last value.
     rest: Box<[u8]>,
@@ -63,12 +64,11 @@ impl Forms {
         attributes: &mut Attributes<'a>,
         fields: &mut Fields<'a>,
     ) -> bool {
+        if self.catalog != catalog.hash {
+            *self = Forms { catalog: catalog.hash, ..Forms::default() };
+        }
         for place in 0..self.kept.len() {
-            let form = &self.kept[place];
-            if form.catalog != catalog.hash {
-                continue;
-            }
-            if form.read(text, arena, attributes, fields).is_some() {
+            if self.kept[place].read(text, arena, attributes, fields).is_some() {
                 if place > 0 {
                     self.kept.swap(place, place - 1);
                 }
@@ -80,16 +80,18 @@ impl Forms {
         false
     }
 
-    /// Takes up the form of a record that was read the long way and is valid.
+    /// Takes up the form of a record that was read the long way, under the same catalog, and is valid.
     #[cold]
     pub fn learn(&mut self, text: &str, catalog: &Catalog, arena: &Bump) {
-        self.unlike += 1;
-        if self.kept.len() == FORMS_MAX && self.unlike < LEARN_EACH {
+        if self.pass_over > 0 {
+            self.pass_over -= 1;
             return;
         }
-        if let Ok(Some(form)) = Form::of(text, catalog, arena) {
-            self.unlike = 0;
-            self.kept.retain(|kept| kept.catalog == form.catalog);
+        let learnt = Form::of(text, catalog, arena).ok().flatten();
+        if learnt.is_none() || self.kept.len() >= FORMS_MAX - 1 {
+            self.pass_over = LEARN_EACH - 1;
+        }
+        if let Some(form) = learnt {
             self.kept.truncate(FORMS_MAX - 1);
             self.kept.insert(0, form);
         }
@@ -127,7 +129,7 @@ impl Form {
         let rest: Box<[u8]> = text.as_bytes()[last..].into();
         let bytes = steps.iter().map(|step: &Step| step.before.len()).sum::<usize>() + rest.len();
         let small = bytes <= FORM_BYTES_MAX && steps.len() <= STEPS_MAX;
-        Ok(small.then_some(Form { catalog: catalog.hash, steps, rest }))
+        Ok(small.then_some(Form { steps, rest }))
     }
 
     fn read<'a>(
