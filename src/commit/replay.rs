@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 
 use super::batch::checksum;
 use super::configuration::FoldConfiguration;
@@ -220,7 +220,7 @@ fn fold_batch<L: Log>(
     bound: bool,
 ) -> Result<(), Unlike> {
     fold.begin_batch(record.sequence);
-    let accepted: HashSet<_> = record.accepted.0.iter().map(|(identity, _)| *identity).collect();
+    let accepted = record.accepted.0.iter().copied().collect();
     let mut gate = Gate::Replay { accepted, batch: record.sequence };
     let mut sink = Digests::new(recovery, number);
     let mut sum = crc32fast::Hasher::new();
@@ -258,7 +258,12 @@ fn fold_batch<L: Log>(
     }
     fold.fire_through(record.end.cursor, usize::MAX, &gate, &mut sink);
     recovery.metrics.replayed(count);
-    compare(number, record, &sink, sum.finalize(), fold, bound)
+    let left = if let Gate::Replay { accepted, .. } = gate { accepted.len() } else { 0 };
+    compare(number, record, &sink, sum.finalize(), fold, bound)?;
+    if bound && left > 0 {
+        return Err(Unlike::Told(otherwise(number, record, &format!("{left} records that took no effect this time"))));
+    }
+    Ok(())
 }
 
 /// What a record's timestamp moves the clock to, under a sample of the wall clock (docs/reference.md 6.1).
@@ -355,13 +360,8 @@ fn compare(
         let again = sink.digests.get(hash);
         // Of two accounts with one hash, one may be skipped here.
         if again.is_some_and(|again| again != digest) && fold.is_alone(*hash) {
-            return Err(Unlike::Told(Stop::data(format!(
-                "expected the notices of batch {batch} of partition {number} to come out as they were written, found a \
-                 difference for the account of hash {hash:08x}: state or inputs are damaged, or this version of meterd \
-                 folds differently. Start the version that wrote the batch ({}) and report this; `meterd run \
-                 --accept-refold` takes what this version folds",
-                record.writer.version
-            ))));
+            let what = format!("other notices of the account of hash {hash:08x}");
+            return Err(Unlike::Told(otherwise(number, record, &what)));
         }
     }
     if fold.clock() != record.end.clock {
@@ -372,6 +372,15 @@ fn compare(
         ))));
     }
     Ok(())
+}
+
+fn otherwise(number: i32, record: &JournalRecord, what: &str) -> Stop {
+    Stop::data(format!(
+        "expected batch {} of partition {number} to come out as it was written, found {what}: state or inputs are damaged, \
+         or this version of meterd folds differently. Start the version that wrote the batch ({}) and report this; \
+         `meterd run --accept-refold` takes what this version folds",
+        record.sequence, record.writer.version
+    ))
 }
 
 /// Digests of the notices that a replay gives, as [`super::batch::OpenBatch`] makes them.

@@ -56,9 +56,10 @@ pub enum Gate {
     Live,
     /// Nobody: every record does, also one that comes again. Only to measure what identities cost.
     Unchecked,
-    /// The journal's list of what `batch` accepted, of which each entry is used up by the record that takes effect (its
-    /// repetition in the same batch does not); accounts already as of that batch are skipped.
-    Replay { accepted: HashSet<Identity>, batch: u64 },
+    /// The journal's list of what `batch` accepted, with the records' times: one that has no time of its own may come again
+    /// in the same batch after it was forgotten, and take effect again. Each entry is used up by its record (a repetition
+    /// does not take effect); accounts already as of that batch are skipped.
+    Replay { accepted: HashSet<(Identity, Ms)>, batch: u64 },
 }
 
 /// A usage record that can be folded.
@@ -187,9 +188,12 @@ impl Partition {
         let admitted = match &*gate {
             Gate::Live => !self.identities.holds(identity, self.clock, late_ms, self.oldest),
             Gate::Unchecked => true,
-            Gate::Replay { accepted, .. } => accepted.contains(&identity),
+            Gate::Replay { accepted, .. } => accepted.contains(&(identity, time)),
         };
         if found.is_some_and(|slot| skips(gate, self.accounts.as_of(slot))) {
+            if let Gate::Replay { accepted, .. } = gate {
+                accepted.remove(&(identity, time));
+            }
             return if admitted { Outcome::Applied } else { Outcome::Duplicate };
         }
         let moment = Moment { clock: self.clock, oldest: self.oldest };
@@ -218,7 +222,7 @@ impl Partition {
                 self.accepted.push((identity, time));
             }
             Gate::Replay { accepted, .. } if taken => {
-                accepted.remove(&identity);
+                accepted.remove(&(identity, time));
             }
             _ => {}
         }

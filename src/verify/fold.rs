@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 
 use super::Progress;
 use super::notices::Notices;
@@ -194,8 +194,7 @@ impl<'r> Pass<'r> {
             fold.resume(fold.clock(), fold.cursor(), record.oldest);
             Gate::Live
         } else {
-            let accepted: HashSet<_> = record.accepted.0.iter().map(|(identity, _)| *identity).collect();
-            Gate::Replay { accepted, batch: record.sequence }
+            Gate::Replay { accepted: record.accepted.0.iter().copied().collect(), batch: record.sequence }
         };
         let mut open = OpenBatch::new(self.inspection.names.clone(), self.number, Instant::now());
         refold(&mut fold, record, inputs, &mut gate, &mut open);

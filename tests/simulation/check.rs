@@ -11,8 +11,9 @@ use meterd::commit::kafka::LogRecord;
 use meterd::commit::replay;
 use meterd::engine::{Ms, Notice, Outcome};
 use meterd::ingest::raw::{Input, RawBatch};
-use meterd::shard::{Cursor, Gate, Partition, Sink};
-use meterd::store::encoding::{self, Part};
+use meterd::shard::accounts::hash_account;
+use meterd::shard::{Cursor, Gate, Partition, Sink, Slot};
+use meterd::store::encoding::{self, Part, PartKey};
 use meterd::store::record::{self, StateRecord};
 use meterd::wire::notice::{CauseInput, Envelope, write_notice};
 
@@ -90,6 +91,7 @@ pub fn reference(broker: &Broker, number: i32, names: &Names, exact_clocks: bool
         counts: Counts::default(),
     };
     let mut inputs = Input::BOTH.map(|input| broker.log(topic(input), number).committed().peekable());
+    let mut checkpoints = Checkpoints::of(broker, number);
     for (entry, record) in &journal {
         if record.configuration != current {
             current = record.configuration;
@@ -102,6 +104,7 @@ pub fn reference(broker: &Broker, number: i32, names: &Names, exact_clocks: bool
         }
         reference.fold.resume(clock, cursor, record.oldest);
         reference.fold_batch(entry, record, &mut inputs, names)?;
+        checkpoints.compare(record.sequence, &reference.fold)?;
     }
     let last = &journal[journal.len() - 1].1;
     for input in Input::BOTH {
@@ -145,6 +148,50 @@ fn read_journal(broker: &Broker, number: i32) -> Result<Vec<(Entry, JournalRecor
         journal.push((entry.clone(), record));
     }
     Ok(journal)
+}
+
+/// The accounts' parts that were written, by the batch that they are as of.
+struct Checkpoints {
+    number: i32,
+    written: BTreeMap<u64, Vec<(String, PartKey, Vec<u8>)>>,
+    /// The last that was written of each part.
+    last: HashMap<(String, PartKey), Vec<u8>>,
+}
+
+impl Checkpoints {
+    fn of(broker: &Broker, number: i32) -> Checkpoints {
+        let mut written: BTreeMap<u64, Vec<_>> = BTreeMap::new();
+        for entry in broker.log(Topic::State, number).committed() {
+            let (key, value) = (entry.content.key.as_deref(), entry.content.value.as_deref());
+            if let Ok(StateRecord::Part { account, key, as_of, bytes }) =
+                record::read(key.unwrap_or_default(), value.unwrap_or_default())
+            {
+                written.entry(as_of).or_default().push((account.to_owned(), key, bytes.to_vec()));
+            }
+        }
+        Checkpoints { number, written, last: HashMap::new() }
+    }
+
+    /// What is as of a batch is the account at its end, with the parts that were not written again.
+    fn compare(&mut self, batch: u64, fold: &Partition) -> Result<(), String> {
+        let written = self.written.remove(&batch).unwrap_or_default();
+        let heads: Vec<String> =
+            written.iter().filter(|(_, key, _)| *key == PartKey::HEAD).map(|(account, ..)| account.clone()).collect();
+        self.last.extend(written.into_iter().map(|(account, key, bytes)| ((account, key), bytes)));
+        for account in heads {
+            let slot = fold.accounts().find(&account, hash_account(&account));
+            let slot = slot.ok_or(format!("partition {}: {account} is stored and was never there", self.number))?;
+            for part in parts(fold, slot) {
+                if self.last.get(&(account.clone(), part.key)) != Some(&part.bytes) {
+                    return Err(format!(
+                        "partition {}, batch {batch}: part {:?} of {account} is stored otherwise than it was",
+                        self.number, part.key
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 fn read_configurations(broker: &Broker, number: i32) -> HashMap<[u8; 16], FoldConfiguration> {
@@ -255,12 +302,13 @@ impl Reference {
 /// Each account's stored form.
 pub fn accounts(fold: &Partition) -> BTreeMap<String, Vec<Part>> {
     let accounts = fold.accounts();
-    let encode = |slot| {
-        let mut parts = Vec::new();
-        encoding::encode(&accounts.read(slot, fold.catalogs()), fold.catalogs(), &mut parts);
-        (accounts.id(slot).to_owned(), parts)
-    };
-    accounts.slots().map(encode).collect()
+    accounts.slots().map(|slot| (accounts.id(slot).to_owned(), parts(fold, slot))).collect()
+}
+
+fn parts(fold: &Partition, slot: Slot) -> Vec<Part> {
+    let mut parts = Vec::new();
+    encoding::encode(&fold.accounts().read(slot, fold.catalogs()), fold.catalogs(), &mut parts);
+    parts
 }
 
 struct Told<'a> {
