@@ -8,7 +8,7 @@
 mod tests;
 
 use super::catalog::{GroupId, UnitId};
-use super::grants::{Grant, NEVER};
+use super::grants::{Ended, Grant, NEVER};
 use super::ledger::Ledger;
 use super::{Amount, Ms};
 
@@ -142,9 +142,10 @@ impl Balance {
     /// end.
     pub fn end_period(&mut self, period: u32, at: Ms, cuts_short: bool) {
         for grant in &mut self.grants {
-            if grant.period == period && grant.expires_at > at {
-                grant.expires_at = at;
-                grant.cut_short = cuts_short;
+            if grant.period == period && grant.ended == Ended::No {
+                let is_cut = cuts_short && grant.expires_at > at;
+                grant.ended = if is_cut { Ended::CutShort } else { Ended::WithItsPeriod };
+                grant.expires_at = grant.expires_at.min(at);
             }
         }
         self.sort_out(|grant| grant.period == period && grant.expires_at <= at);

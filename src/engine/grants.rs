@@ -23,8 +23,17 @@ pub(crate) struct Grant {
     pub group: Option<GroupId>,
     /// The period whose end ends it: a grant of the plan, a rollover, an upgrade credit. 0: none.
     pub period: u32,
+    pub ended: Ended,
+}
+
+/// What ended a grant of a period. It ends once, also where its period had no length and counts into the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) enum Ended {
+    /// Nothing yet, or its own expiry.
+    No,
+    WithItsPeriod,
     /// Its end was moved to where its plan ended.
-    pub cut_short: bool,
+    CutShort,
 }
 
 impl Grant {
@@ -68,10 +77,10 @@ impl Grant {
 
     /// What is told when it closes at the end of its life.
     pub fn expired(&self, catalog: &Catalog, unit: UnitId) -> Body {
-        let reason = match (self.cut_short, self.is_of_period()) {
-            (true, _) => ExpiryReason::Cancelled,
-            (false, true) => ExpiryReason::Period,
-            (false, false) => ExpiryReason::Expiry,
+        let reason = match (self.ended, self.is_of_period()) {
+            (Ended::CutShort, _) => ExpiryReason::Cancelled,
+            (_, true) => ExpiryReason::Period,
+            (_, false) => ExpiryReason::Expiry,
         };
         self.told(catalog, unit, self.expires_at, reason)
     }

@@ -3,7 +3,7 @@
 use super::account::State;
 use super::catalog::{GroupId, UnitId};
 use super::changes::{Stage, Step};
-use super::grants::{Grant, NEVER};
+use super::grants::{Ended, Grant, NEVER};
 use super::period::add_to;
 use super::{Amount, Ms};
 
@@ -70,7 +70,7 @@ impl State {
             priority: new.priority,
             group: new.group,
             period: new.period,
-            cut_short: false,
+            ended: Ended::No,
         };
         let unit = new.unit;
         let in_pool = step.catalog.plans[usize::from(self.plan)].unit == Some(unit)

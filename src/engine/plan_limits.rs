@@ -1,6 +1,7 @@
 //! What becomes of limits where the plan, or the catalog, changes (docs/reference.md 7.3): one that is the same in both
 //! keeps its counters, its state and its caps; every other starts empty.
 
+use super::Ms;
 use super::account::State;
 use super::catalog::{Catalog, Limit, LimitIndex, Measure, PlanId, Scope, Threshold};
 use super::changes::{ACCOUNT, Stage, Step};
@@ -24,6 +25,9 @@ impl State {
         for (place, limit) in old_limits.iter().enumerate().filter(|(place, _)| kept[*place].is_none()) {
             self.tell_gone(step, old, place as LimitIndex, limit);
         }
+        for (place, limit) in old_limits.iter().enumerate().filter(|(place, _)| kept[*place].is_some()) {
+            self.slide_warned(old, place as LimitIndex, limit, step.now);
+        }
         let mut states: Vec<LimitState> = new_limits.iter().map(|limit| LimitState::new(&limit.window)).collect();
         for (place, state) in std::mem::take(&mut self.limits).into_iter().enumerate() {
             if let Some(new) = kept[place].map(usize::from) {
@@ -45,14 +49,27 @@ impl State {
         }
     }
 
-    /// `cap.restored` of a limit that the new plan does not have, as it stood.
-    fn tell_gone(&mut self, step: &mut Step<'_>, old: &Catalog, place: LimitIndex, limit: &Limit) {
-        let users = match limit.scope {
+    /// Warnings that a sliding window has left behind, under the cap that was, may be told again under the one that comes.
+    fn slide_warned(&mut self, old: &Catalog, place: LimitIndex, limit: &Limit, now: Ms) {
+        for user in self.counted_by(limit.scope) {
+            if self.limit(place, user).is_some_and(|state| state.warned != 0) {
+                let cap = self.cap(old, place, user);
+                self.limit_mut(place, user, &limit.window).slide(limit, cap, now);
+            }
+        }
+    }
+
+    fn counted_by(&self, scope: Scope) -> Vec<UserIndex> {
+        match scope {
             Scope::Account => vec![ACCOUNT],
             Scope::User => self.users.by_name(),
-        };
+        }
+    }
+
+    /// `cap.restored` of a limit that the new plan does not have, as it stood.
+    fn tell_gone(&mut self, step: &mut Step<'_>, old: &Catalog, place: LimitIndex, limit: &Limit) {
         let (now, span) = (step.now, self.span());
-        for user in users {
+        for user in self.counted_by(limit.scope) {
             if !self.limit(place, user).is_some_and(|state| state.told) {
                 continue;
             }
@@ -80,7 +97,7 @@ fn moved(state: LimitState, old: &Limit, new: &Limit) -> LimitState {
     };
     let warned = new.warn.iter().enumerate().filter(|(_, threshold)| told(threshold));
     let warned = warned.fold(0, |bits, (place, _)| bits | 1 << place);
-    LimitState { warned, timer: super::Ms::MAX, ..state }
+    LimitState { warned, timer: Ms::MAX, ..state }
 }
 
 fn is_same((old, a): (&Catalog, &Limit), (new, b): (&Catalog, &Limit)) -> bool {

@@ -19,6 +19,7 @@ use meterd::wire::notice::{CauseInput, Envelope, write_notice};
 
 use super::broker::Broker;
 use super::log::{Entry, Topic};
+use super::naive::Naive;
 use super::process::topic;
 
 /// What should have come of a partition's inputs.
@@ -34,6 +35,8 @@ pub struct Reference {
     /// Offsets of the usage records that took effect.
     pub applied: Vec<i64>,
     pub counts: Counts,
+    /// As long as no other catalog was loaded: the model knows one.
+    naive: Option<Naive>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,6 +50,8 @@ pub struct Counts {
     pub notices: u64,
     pub batches: u64,
     pub ticks: u64,
+    /// Partitions that the naive model judged too.
+    pub twice_judged: u64,
 }
 
 impl Counts {
@@ -64,12 +69,19 @@ impl Counts {
         self.notices += other.notices;
         self.batches += other.batches;
         self.ticks += other.ticks;
+        self.twice_judged += other.twice_judged;
     }
 }
 
 /// Reads a partition's journal and folds what it names. `exact_clocks`: all clocks are right, and an input can be read from
-/// its timestamp on, so that no tick may pass one.
-pub fn reference(broker: &Broker, number: i32, names: &Names, exact_clocks: bool) -> Result<Option<Reference>, String> {
+/// its timestamp on, so that no tick may pass one. `naive`: the naive model judges too.
+pub fn reference(
+    broker: &Broker,
+    number: i32,
+    names: &Names,
+    exact_clocks: bool,
+    naive: bool,
+) -> Result<Option<Reference>, String> {
     let journal = read_journal(broker, number)?;
     let Some((_, first)) = journal.first() else { return Ok(None) };
     let genesis = first.genesis.clone().ok_or(format!("the journal of {number} begins without a genesis"))?;
@@ -89,18 +101,23 @@ pub fn reference(broker: &Broker, number: i32, names: &Names, exact_clocks: bool
         quarantined: Vec::new(),
         applied: Vec::new(),
         counts: Counts::default(),
+        naive: if naive { Some(Naive::new(configuration(&current)?)) } else { None },
     };
     let mut inputs = Input::BOTH.map(|input| broker.log(topic(input), number).committed().peekable());
     let mut checkpoints = Checkpoints::of(broker, number);
     for (entry, record) in &journal {
         if record.configuration != current {
             current = record.configuration;
+            reference.naive = None;
             replay::use_configuration(&mut reference.fold, configuration(&current)?, number).map_err(stop)?;
         }
         // Of two catalogs loaded between two batches the journal names the second, but `oldest` may be due to the first.
         let (clock, cursor, oldest) = (reference.fold.clock(), reference.fold.cursor(), reference.fold.oldest());
         if record.oldest < oldest {
             return Err(format!("partition {number}, batch {}: older records are acceptable again", record.sequence));
+        }
+        if record.oldest != oldest {
+            reference.naive = None;
         }
         reference.fold.resume(clock, cursor, record.oldest);
         reference.fold_batch(entry, record, &mut inputs, names)?;
@@ -125,6 +142,12 @@ pub fn reference(broker: &Broker, number: i32, names: &Names, exact_clocks: bool
     }
     if reference.fold.take_violations() > 0 {
         return Err(format!("partition {number}: conservation was violated"));
+    }
+    if let Some(naive) = reference.naive.take() {
+        naive
+            .compare(&reference.fold, &reference.notices, &reference.quarantined)
+            .map_err(|difference| format!("partition {number}: {difference}"))?;
+        reference.counts.twice_judged += 1;
     }
     reference.journal = journal;
     Ok(Some(reference))
@@ -231,6 +254,9 @@ impl Reference {
                     }
                     self.counts.ticks += 1;
                     self.fold.pass_time(clock);
+                    if let Some(naive) = &mut self.naive {
+                        naive.pass_time(clock);
+                    }
                     continue;
                 }
                 Run::Records { input, until, wall } => (input, until, wall),
@@ -277,6 +303,9 @@ impl Reference {
             Input::Accounts => self.fold.command(&raw, clock, &Gate::Live, &mut told),
         };
         self.counts.notices += told.count;
+        if let Some(naive) = &mut self.naive {
+            naive.record(input, entry, clock, &outcome);
+        }
         if input == Input::Usage && matches!(outcome, Outcome::Applied | Outcome::Failed) {
             self.applied.push(entry.offset);
         }

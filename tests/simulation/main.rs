@@ -1,7 +1,8 @@
 //! The simulator: the real shard, commit, recovery and store code on a simulated cluster, with faults chosen by a seed.
 //!
 //! `cargo test --release --test simulation -- --seeds 0..1000` runs a range of seeds; a seed that fails prints the command
-//! that repeats it, and `--verbose` tells what happens in it.
+//! that repeats it, and `--verbose` tells what happens in it. `--naive-every N` asks the naive model for one in N seeds
+//! only, which halves the time.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line of its own")]
 
@@ -12,6 +13,7 @@ mod disk;
 mod group;
 mod log;
 mod member;
+mod naive;
 mod process;
 mod producer;
 mod random;
@@ -32,8 +34,14 @@ use check::Counts;
 use meterd::telemetry::Metrics;
 use world::Report;
 
+/// Little but small allocations happens here.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 struct Arguments {
     seeds: Range<u64>,
+    /// Every so many seeds the naive model judges too.
+    naive_every: u64,
     jobs: usize,
     verbose: bool,
     /// Of libtest: names that a test must contain to run.
@@ -70,7 +78,7 @@ fn run(arguments: &Arguments) -> ExitCode {
                     if seed >= arguments.seeds.end || failures.lock().expect("kept").len() >= arguments.failures_max {
                         return;
                     }
-                    let run = AssertUnwindSafe(|| world::run(seed, &metrics, arguments.verbose));
+                    let run = AssertUnwindSafe(|| world::run(seed, &metrics, arguments.verbose, seed.is_multiple_of(arguments.naive_every)));
                     match catch_unwind(run).unwrap_or_else(|panic| Err(text_of(&*panic))) {
                         Ok(report) => add(&mut total.lock().expect("kept"), &report),
                         Err(failure) => {
@@ -89,11 +97,11 @@ fn run(arguments: &Arguments) -> ExitCode {
     let (passed, report) = total.into_inner().expect("kept");
     let failed = failures.into_inner().expect("kept").len();
     let Report { counts, steps, crashes, rebalances, recoveries, simulated_ms, trace } = report;
-    let Counts { applied, duplicate, commands, quarantined, notices, batches, .. } = counts;
+    let Counts { applied, duplicate, commands, quarantined, notices, batches, twice_judged, .. } = counts;
     println!(
         "seeds {:?}: {steps} steps, {} simulated hours, {crashes} crashes, {rebalances} rebalances, {recoveries} last \
          recoveries; {applied} records applied, {duplicate} duplicates, {commands} commands, {quarantined} quarantined, \
-         {batches} batches, {notices} notices; trace {trace:016x}",
+         {batches} batches, {notices} notices; {twice_judged} partitions judged by the naive model too; trace {trace:016x}",
         arguments.seeds,
         simulated_ms / 3_600_000
     );
@@ -125,7 +133,8 @@ fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
 fn arguments(given: impl Iterator<Item = String>) -> Result<Arguments, String> {
     let seeds = if cfg!(debug_assertions) { 0..100 } else { 0..1_000 };
     let jobs = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-    let mut arguments = Arguments { seeds, jobs, verbose: false, filters: Vec::new(), failures_max: 10 };
+    let mut arguments =
+        Arguments { seeds, naive_every: 1, jobs, verbose: false, filters: Vec::new(), failures_max: 10 };
     let mut given = given;
     while let Some(argument) = given.next() {
         let mut value = || given.next().ok_or(format!("expected a value after {argument}"));
@@ -137,6 +146,11 @@ fn arguments(given: impl Iterator<Item = String>) -> Result<Arguments, String> {
                 arguments.seeds = from.parse().map_err(|_| wrong())?..before.parse().map_err(|_| wrong())?;
             }
             "--jobs" => arguments.jobs = value()?.parse().map_err(|_| "expected a number after --jobs".to_owned())?,
+            "--naive-every" => {
+                let text = value()?;
+                arguments.naive_every =
+                    text.parse().ok().filter(|every| *every > 0).ok_or("expected a number after --naive-every")?;
+            }
             "--failures" => {
                 arguments.failures_max =
                     value()?.parse().map_err(|_| "expected a number after --failures".to_owned())?;

@@ -28,6 +28,8 @@ pub struct Setup {
     pub append_time: bool,
     /// Some inputs are written in transactions, of which some are aborted.
     pub transactions: bool,
+    /// The naive model judges too.
+    pub naive: bool,
     pub faults: Faults,
 }
 
@@ -76,6 +78,7 @@ impl Setup {
             store_every: Duration::from_millis(*random.pick(&[100, 1_000, 20_000])),
             append_time: random.below(4) > 0,
             transactions: random.below(3) == 0,
+            naive: true,
             faults,
         }
     }

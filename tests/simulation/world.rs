@@ -75,9 +75,9 @@ struct World {
     idle: u64,
 }
 
-pub fn run(seed: u64, metrics: &Arc<Metrics>, verbose: bool) -> Result<Report, String> {
+pub fn run(seed: u64, metrics: &Arc<Metrics>, verbose: bool, naive: bool) -> Result<Report, String> {
     let mut random = Random::new(seed);
-    let setup = Setup::draw(&mut random);
+    let setup = Setup { naive, ..Setup::draw(&mut random) };
     let workload = Workload::new(&mut random, setup.partitions);
     let sim = Sim {
         now: setup.begin,
@@ -515,7 +515,7 @@ impl World {
         {
             let sim = self.common.sim.borrow();
             for number in 0..self.setup.partitions {
-                let reference = check::reference(&sim.broker, number, &names, exact)?;
+                let reference = check::reference(&sim.broker, number, &names, exact, self.setup.naive)?;
                 references.push(reference.ok_or(format!("partition {number} has no journal"))?);
             }
             check::outputs(&sim.broker, &references, self.setup.events_partitions)?;

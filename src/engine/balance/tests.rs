@@ -19,7 +19,7 @@ fn grant(number: u64, priority: u16, expires_at: Ms, group: Option<GroupId>) -> 
         priority,
         group,
         period: 0,
-        cut_short: false,
+        ended: Ended::No,
     }
 }
 
@@ -116,10 +116,13 @@ fn a_period_ends_only_its_own_grants() {
     let of_period = |number, period| Grant { period, ..grant(number, 10, NOW + 50, None) };
     let mut balance = balance(&[of_period(1, 7), of_period(2, 8), grant(3, 10, NOW + 50, None)]);
     balance.end_period(8, NOW + 5, true);
-    let ends: Vec<(u64, Ms, bool)> =
-        balance.in_burn_order().iter().map(|grant| (grant.number, grant.expires_at, grant.cut_short)).collect();
-    assert_eq!(ends, [(2, NOW + 5, true), (1, NOW + 50, false), (3, NOW + 50, false)]);
+    let ends: Vec<(u64, Ms, Ended)> =
+        balance.in_burn_order().iter().map(|grant| (grant.number, grant.expires_at, grant.ended)).collect();
+    assert_eq!(ends, [(2, NOW + 5, Ended::CutShort), (1, NOW + 50, Ended::No), (3, NOW + 50, Ended::No)]);
     assert_eq!(balance.available(), amount("20"));
+    // What has ended does not end once more, whatever its period counts into.
+    balance.end_period(8, NOW + 2, false);
+    assert_eq!(balance.in_burn_order().first().map(|grant| grant.expires_at), Some(NOW + 5));
     let moved = balance.roll_over(amount("4"), &mut Ledger::default(), |grant| grant.period == 8);
     assert_eq!((moved, remaining(&balance)), (amount("4"), "g1=10 g2=6 g3=10".into()));
 }

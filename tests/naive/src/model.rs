@@ -81,10 +81,16 @@ impl Model {
         }
     }
 
+    /// A line of an input: offsets count by topic, and its timestamp moves the clock.
     pub fn record(&mut self, topic: Topic, raw: &Raw) {
-        self.clock = self.clock.max(raw.timestamp);
         let offset = self.offsets[topic as usize];
         self.offsets[topic as usize] += 1;
+        self.record_at(topic, raw, offset, raw.timestamp);
+    }
+
+    /// A record at an offset, whose timestamp was taken for `clock`.
+    pub fn record_at(&mut self, topic: Topic, raw: &Raw, offset: u64, clock: Ms) {
+        self.clock = self.clock.max(clock);
         let applied = match decode::event(raw) {
             Err(reason) => Err(reason),
             Ok(event) => {
