@@ -154,8 +154,10 @@ impl Group {
         }
     }
 
+    /// Nobody is joining, and each partition is somebody's: after a member gave one up another round follows.
     pub fn is_stable(&self) -> bool {
-        self.preparing.is_none()
+        let assigned: usize = self.members.values().map(|member| member.assigned.len()).sum();
+        self.preparing.is_none() && assigned == self.partitions as usize
     }
 
     pub fn members(&self) -> usize {

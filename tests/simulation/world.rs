@@ -20,7 +20,7 @@ use meterd::store::Store;
 use meterd::store::memory::MemoryStore;
 use meterd::telemetry::Metrics;
 
-use super::broker::Broker;
+use super::broker::{Broker, TRANSACTION_TIMEOUT_MS};
 use super::check::{self, Counts};
 use super::common::Common;
 use super::disk::{Disk, Health};
@@ -503,6 +503,8 @@ impl World {
     fn settle_transactions(&mut self) {
         let mut sim = self.common.sim.borrow_mut();
         let now = sim.now;
+        // Those of processes that are gone time out.
+        sim.broker.pass(now + TRANSACTION_TIMEOUT_MS + 1);
         while let Some(id) = sim.broker.ending().pop() {
             sim.broker.mark(&id, 0, now);
         }
