@@ -26,6 +26,8 @@ const BYTES_MAX: usize = 8 << 20;
 /// 256 KiB.
 const ACCEPTED_MAX: usize = 8_000;
 const TOLD_MAX: usize = 10_000;
+/// Inputs that alternate make a run each.
+const RUNS_MAX: usize = 4_000;
 
 /// Names that go into notices and quarantined records.
 #[derive(Debug)]
@@ -181,6 +183,7 @@ impl OpenBatch {
         records as usize >= records_max
             || bytes as usize >= BYTES_MAX
             || self.quarantined_bytes >= BYTES_MAX
+            || self.runs.len() >= RUNS_MAX
             || accepted >= ACCEPTED_MAX
             || self.digests.len() >= TOLD_MAX
             || self.notices.entries.len() >= NOTICES_MAX

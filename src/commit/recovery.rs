@@ -43,6 +43,8 @@ pub struct Recovery<L> {
     pub place: Place,
     /// The one in force; a reload replaces it.
     pub configuration: Arc<ArcSwap<FoldConfiguration>>,
+    /// Hash of the one that the process began with.
+    pub started_with: [u8; 16],
     /// The embedded broker keeps no journal worth checking.
     pub mock: bool,
     /// What a person allows where a partition cannot be folded again as it was.
@@ -139,6 +141,19 @@ impl<L: Log> Recovery<L> {
         Ok(Some(recovered))
     }
 
+    /// Without a journal there must be no state either: both are written together.
+    fn check_new(&self, partition: i32, (low, high): (i64, i64)) -> Result<(), Stop> {
+        if self.mock || low == high || state_copy::genesis(self, partition, (low, high))?.is_none() {
+            return Ok(());
+        }
+        // Data, since a new owner's first commit may come in between: then it is tried again.
+        Err(Stop::data(format!(
+            "expected the journal {}/{partition} of the state in {}/{partition}, found it empty: the journal was removed or \
+             emptied. Restore it, or begin anew with another kafka.group and new internal topics",
+            self.topics.journal, self.topics.state
+        )))
+    }
+
     /// Where there is no journal: the partition begins, unless something says that there was one.
     fn begin(&self, partition: i32, offsets: [Option<i64>; 2], state: (i64, i64)) -> Result<Recovered, Stop> {
         if let Some(offset) = offsets[Input::Usage.index()].or(offsets[Input::Accounts.index()])
@@ -150,6 +165,7 @@ impl<L: Log> Recovery<L> {
                 self.topics.journal, self.place.group
             )));
         }
+        self.check_new(partition, state)?;
         let mut start = [0; 2];
         for input in Input::BOTH {
             start[input.index()] = self.reader.watermarks(self.topic(input), partition)?.0;
@@ -369,15 +385,20 @@ impl<L: Log> Recovery<L> {
             self.set_sequences(partition, &mut fold)?;
         }
         fold.begin_batch(last.sequence + 1);
-        let configuration = self.configuration.load_full();
-        let configured = tail.configurations.contains_key(&configuration.hash());
+        let mut configuration = self.configuration.load_full();
         if let Some(lacks) = fold.lacks(&*replay::catalog(&configuration)?) {
-            return Err(Stop::config(format!(
-                "expected a catalog with everything that accounts use, found that {lacks}, which {} lacks: put it back, \
-                 or move those accounts to another plan first",
-                configuration.catalog_name
-            )));
+            // One that was loaded while running is refused here as it was where partitions were live.
+            if configuration.hash() == self.started_with {
+                return Err(Stop::config(format!(
+                    "expected a catalog with everything that accounts use, found that {lacks}, which {} lacks: put it \
+                     back, or move those accounts to another plan first",
+                    configuration.catalog_name
+                )));
+            }
+            tracing::error!(partition, "the new catalog is refused and the old one stays: {lacks}, which it lacks");
+            configuration = Arc::new(tail.configuration(last)?.clone());
         }
+        let configured = tail.configurations.contains_key(&configuration.hash());
         replay::use_configuration(&mut fold, &configuration, partition)?;
         let mut marks = Marks::default();
         for (offset, record) in &tail.records {

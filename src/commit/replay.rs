@@ -364,6 +364,11 @@ fn compare(
             return Err(Unlike::Told(otherwise(number, record, &what)));
         }
     }
+    let untold = |hash: &u32| record.digests.binary_search_by_key(hash, |(hash, _)| *hash).is_err();
+    if let Some(hash) = sink.digests.keys().filter(|hash| untold(hash)).min() {
+        let what = format!("notices of the account of hash {hash:08x}, of which none was told");
+        return Err(Unlike::Told(otherwise(number, record, &what)));
+    }
     if fold.clock() != record.end.clock {
         return Err(Unlike::Stop(Stop::bug(format!(
             "expected the clock {} after batch {batch} of partition {number}, found {}",

@@ -11,7 +11,7 @@ use super::daemon::Topics;
 use super::reading::{Reading, Value};
 
 /// Properties that the guarantees rest on (docs/reference.md 15), and what stands for them.
-const DECIDED: [(&str, &str); 38] = [
+const DECIDED: [(&str, &str); 40] = [
     ("bootstrap.servers", "set `brokers` in [kafka]"),
     ("metadata.broker.list", "set `brokers` in [kafka]"),
     ("group.id", "set `group` in [kafka]"),
@@ -46,6 +46,8 @@ const DECIDED: [(&str, &str); 38] = [
     ("message.timeout.ms", "it follows from the transaction timeout, which meterd decides"),
     ("transaction.timeout.ms", "a dead instance must not block readers for longer"),
     ("partitioner", "the top-level `partitioner` says how producers place keys; notices follow their account"),
+    ("message.max.bytes", "each topic's max.message.bytes says what it takes"),
+    ("message.copy.max.bytes", "meterd's client copies what it sends"),
     ("delivery.report.only.error", "meterd counts every acknowledgement"),
     ("queuing.strategy", "meterd bounds its own queues"),
     ("enable.sparse.connections", "meterd keeps its connections"),

@@ -41,10 +41,11 @@ pub fn inspect(config: &Config) -> Result<Inspection, Stop> {
         // What is compared is read again and again: nothing grows cold.
         budget: Budget::new(usize::MAX),
         place,
+        started_with: configuration.hash(),
         configuration: Arc::new(ArcSwap::from_pointee(configuration)),
         mock: false,
         ways_out: WaysOut::default(),
     };
-    let names = Arc::new(Names::new(&config.kafka, dlq_bytes_max));
+    let names = Arc::new(Names::new(&config.kafka, dlq_bytes_max.min(settings::RECORD_BYTES_MAX)));
     Ok(Inspection { recovery, names, partitions, events_partitions, dlq_partitions })
 }

@@ -38,6 +38,9 @@ use crate::store::record;
 const TURN: usize = 1_024;
 /// Timers of other accounts that fire between two inputs.
 const TIMERS_TURN: usize = 1_000;
+/// Clocks closer than this agree whatever the catalog's `future` is.
+const AGREE_MIN: Ms = 1_000;
+const WITNESS_AGAIN: Duration = Duration::from_secs(10);
 /// Bytes of checkpoints in one commit: as few as keep their interval, so that no commit takes long.
 const SLICE_BYTES_MIN: usize = 128 << 10;
 const SLICE_BYTES_MAX: usize = 4 << 20;
@@ -352,7 +355,14 @@ impl Owned {
         let Some((broker, heard)) = self.witness else { return true };
         let broker_now = broker.saturating_add(now.since(heard).as_millis() as i64);
         let future = self.fold.catalogs().current().future_ms;
-        now.wall.abs_diff(broker_now) <= future.unsigned_abs()
+        now.wall.abs_diff(broker_now) <= future.max(AGREE_MIN).unsigned_abs()
+    }
+
+    /// A machine that slept has a clock that disagrees with what it was told before it slept: an empty batch asks the broker
+    /// again.
+    pub fn lost_witness(&self, now: Now) -> bool {
+        let heard = self.witness.map(|(_, heard)| heard);
+        self.phase == Phase::Held && heard.is_some_and(|heard| now.since(heard) >= WITNESS_AGAIN)
     }
 
     /// Something was folded since the last batch was closed: inputs, a tick, or timers that an earlier batch left.
@@ -376,6 +386,9 @@ impl Owned {
         }
         if self.draining.is_some() {
             return self.has_work() || self.fold.dirty_len() > 0;
+        }
+        if self.lost_witness(now) {
+            return true;
         }
         if self.has_work() {
             let over = self.open.is_over(settings.records_max, self.fold.accepted_len());

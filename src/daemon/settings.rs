@@ -7,6 +7,9 @@ use rdkafka::ClientConfig;
 use crate::commit::producer::TRANSACTION_TIMEOUT;
 use crate::config::Config;
 
+/// No record that meterd writes is larger.
+pub const RECORD_BYTES_MAX: usize = 8 << 20;
+
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub group: String,
@@ -93,11 +96,9 @@ pub fn producer(config: &Config) -> ClientConfig {
     producer.set("queue.buffering.max.kbytes", "262144");
     producer.set("batch.num.messages", "10000");
     layer(&mut producer, &client(config));
-    let instance = if config.kafka.instance.is_empty() {
-        format!("process-{}", std::process::id())
-    } else {
-        config.kafka.instance.clone()
-    };
+    // The topics say what they take; the client's own limit, 1 MB, would only be a second one.
+    producer.set("message.max.bytes", RECORD_BYTES_MAX.to_string());
+    let instance = if config.kafka.instance.is_empty() { nameless() } else { config.kafka.instance.clone() };
     producer.set("transactional.id", format!("meterd/{}/{instance}", config.kafka.group));
     producer.set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string());
     // Shorter than the transaction's, so that a record that cannot be delivered ends in an abort of ours.
@@ -105,6 +106,15 @@ pub fn producer(config: &Config) -> ClientConfig {
     producer.set("enable.idempotence", "true");
     producer.set("acks", "all");
     producer
+}
+
+/// In place of a name, where none is given. A process id would not do: in containers all have the same.
+fn nameless() -> String {
+    let mut bytes = [0; 8];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => format!("process-{:016x}", u64::from_le_bytes(bytes)),
+        Err(_) => format!("process-{}", std::process::id()),
+    }
 }
 
 /// Asks brokers about topics, and creates and trims them.

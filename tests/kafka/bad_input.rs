@@ -192,13 +192,18 @@ fn a_record_as_large_as_the_broker_takes_is_cut_in_quarantine() {
     let mut large = event("large", "gateway", "llm.call", "acme", &json!({"model": "haiku-4.5"}));
     large["data"]["note"] = "n".repeat(900_000).into();
     producer.send_json(&world.usage(), "acme", &large);
+    // More than librdkafka sends unless it is told to, and not cut: what was its key is to be seen.
+    let key = "k".repeat(1_020_000);
+    producer.send_json(&world.usage(), &key, &call("key", "acme", "haiku-4.5", 10));
     producer.send_json(&world.usage(), "acme", &call("after", "acme", "haiku-4.5", 10));
     producer.flush();
     world.await_consumed(LIMIT);
     let quarantined = world.quarantined();
-    assert_eq!(quarantined.len(), 1);
+    assert_eq!(quarantined.len(), 2);
     assert_eq!(quarantined[0].header("__meterd.errors.reason").as_deref(), Some("too_large"));
     assert_eq!(quarantined[0].value.as_deref(), Some(&large.to_string().as_bytes()[..1024]));
+    assert_eq!(quarantined[1].header("__meterd.errors.reason").as_deref(), Some("bad_key"));
+    assert_eq!(quarantined[1].key.as_deref(), Some(key.as_bytes()));
     assert_eq!(daemon.metric("meterd_dispositions_total", &["outcome=\"applied\""]), 1);
     assert_eq!(daemon.stop(), 0);
 }

@@ -220,6 +220,7 @@ impl Producer {
             .set("partitioner", partitioner)
             .set("enable.idempotence", "true")
             .set("linger.ms", "1")
+            .set("message.max.bytes", "8000000")
             .create_with_context(Deliveries::default())
             .expect("a producer can be made");
         Producer { inner: Arc::new(inner) }

@@ -281,6 +281,11 @@ fn a_journal_that_is_gone_stops_the_start() {
     assert_eq!(code, 0, "{said}");
     let (code, said) = world.refused("a", LIMIT);
     assert!(code == 78 && said.contains(&world.journal()), "exit code {code}: {said}");
+    // Nor do expired offsets make it a new beginning: the state is there.
+    await_empty_group(&world);
+    log::Admin::new(&world.broker).delete_group(&world.group);
+    let (code, said) = world.refused("a", LIMIT);
+    assert!(code == 65 && said.contains(&world.journal()), "exit code {code}: {said}");
 }
 
 #[test]

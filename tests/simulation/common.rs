@@ -43,6 +43,7 @@ impl Common {
             store,
             metrics: Arc::clone(&self.metrics),
             place: self.place.clone(),
+            started_with: configuration.load().hash(),
             configuration,
             mock: false,
             ways_out: Default::default(),
