@@ -125,21 +125,48 @@ fn cited_rules_exist() {
     assert!(cited > 20, "only {cited} citations were found");
 }
 
-/// docs/reliability.md names a test for each promise: `kafka::file::name` and `planted/name`.
+/// Whether a test stands at `file::name`, the file below `folder`.
+fn has_test(folder: &str, path: &str) -> bool {
+    let Some((file, test)) = path.rsplit_once("::") else { return false };
+    let file = project(&format!("{folder}/{}.rs", file.trim_end_matches("::tests").replace("::", "/")));
+    fs::read_to_string(file).is_ok_and(|source| source.contains(&format!("fn {test}()")))
+}
+
+/// docs/reliability.md names a test for each promise: `kafka::file::name`, `interleavings::file::name`, `planted/name`.
 #[test]
 fn the_tests_that_reliability_names_exist() {
     let text = document("reliability.md");
     let mut checked = 0;
-    for name in text.split('`').skip(1).step_by(2) {
-        if let Some(path) = name.strip_prefix("kafka::") {
-            let Some((file, test)) = path.split_once("::").filter(|(file, _)| *file != "file") else { continue };
-            let source = fs::read_to_string(project(&format!("tests/kafka/{file}.rs"))).expect(name);
-            assert!(source.contains(&format!("fn {test}()")), "{name}");
-            checked += 1;
-        } else if let Some(bug) = name.strip_prefix("planted/").filter(|bug| *bug != "name") {
-            assert!(project(&format!("tests/planted/{bug}.patch")).exists(), "{name}");
-            checked += 1;
-        }
+    for name in text.split('`').skip(1).step_by(2).filter(|name| !name.ends_with("file::name")) {
+        let exists = match (name.split_once("::"), name.strip_prefix("planted/")) {
+            (Some((suite @ ("kafka" | "interleavings"), path)), _) => has_test(&format!("tests/{suite}"), path),
+            (_, Some(bug)) if bug != "name" => project(&format!("tests/planted/{bug}.patch")).exists(),
+            _ => continue,
+        };
+        assert!(exists, "{name}");
+        checked += 1;
     }
     assert!(checked > 50, "{checked}");
+}
+
+/// Each planted bug names the test that must catch it, see scripts/planted.
+#[test]
+fn the_tests_that_planted_bugs_name_exist() {
+    let mut checked = 0;
+    for entry in fs::read_dir(project("tests/planted")).expect("a directory of patches") {
+        let path = entry.expect("an entry").path();
+        let text = fs::read_to_string(&path).expect("a patch");
+        let head = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        assert!(!head("Rule: ").is_empty(), "{}", path.display());
+        let exists = match head("Test: ").split_once(' ') {
+            Some(("simulation", seeds)) => seeds.contains(".."),
+            Some(("scenario", name)) => project(&format!("tests/scenarios/{name}.toml")).exists(),
+            Some(("interleavings", name)) => has_test("tests/interleavings", name),
+            Some(("lib", name)) => has_test("src", name),
+            _ => false,
+        };
+        assert!(exists, "{} names {:?}", path.display(), head("Test: "));
+        checked += 1;
+    }
+    assert!(checked > 34, "{checked}");
 }

@@ -1,0 +1,186 @@
+//! The committer before a coordinator that does as it is told.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use meterd::commit::Stop;
+use meterd::commit::batch::Batch;
+use meterd::commit::committer::{Committed, Committer, Journaled, Places};
+use meterd::commit::kafka::{Cluster, Machine, Membership, Transactions};
+use meterd::commit::ownership::Ownership;
+use meterd::commit::producer::{Delivered, Fault};
+use meterd::ingest::native::Outgoing;
+use meterd::telemetry::Metrics;
+
+use super::owner::{Owner, at};
+use super::topics::{Broker, names};
+
+struct State {
+    begun: Instant,
+    slept: Cell<Duration>,
+    ownership: Arc<Ownership>,
+    /// The consumer is a member of its group from then on.
+    joined_after: Duration,
+    /// The callback that takes the partition runs then.
+    lost_after: Duration,
+    /// Of the commits to come; those after them succeed.
+    outcomes: RefCell<VecDeque<Fault>>,
+    /// Generations that offsets went out with, and with which something was committed.
+    fenced_by: Cell<i32>,
+    tried: RefCell<Vec<i32>>,
+}
+
+#[derive(Clone)]
+struct Coordinator(Rc<State>);
+
+impl Machine for Coordinator {
+    fn now(&self) -> Instant {
+        self.0.begun + self.0.slept.get()
+    }
+
+    fn sleep(&self, time: Duration) {
+        self.0.slept.set(self.0.slept.get() + time);
+        if self.0.slept.get() >= self.0.lost_after {
+            self.0.ownership.revoke(0);
+        }
+    }
+}
+
+struct Member(i32);
+
+impl Membership for Member {
+    fn generation(&self) -> i32 {
+        self.0
+    }
+
+    fn member(&self) -> String {
+        if self.0 < 0 { String::new() } else { "member-1".into() }
+    }
+}
+
+impl Cluster for Coordinator {
+    type Membership = Member;
+    type Producer = Coordinator;
+
+    fn membership(&self) -> Option<Member> {
+        Some(Member(if self.0.slept.get() >= self.0.joined_after { 3 } else { -1 }))
+    }
+
+    fn open(&self, _timeout: Duration) -> Result<Coordinator, Fault> {
+        Ok(self.clone())
+    }
+}
+
+impl Transactions for Coordinator {
+    type Membership = Member;
+
+    fn begin(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn send(&self, _record: &Outgoing<'_>) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn drain(&self, _timeout: Duration) -> Result<Vec<Delivered>, Fault> {
+        Ok(Vec::new())
+    }
+
+    /// The broker does not look at a membership of before the first join.
+    fn send_offsets(&self, member: Member, offsets: &[(&str, i32, i64)], _timeout: Duration) -> Result<(), Fault> {
+        assert_eq!(offsets.len(), 2, "of both inputs, moved or not");
+        self.0.fenced_by.set(member.generation());
+        Ok(())
+    }
+
+    fn commit(&self, _timeout: Duration) -> Result<(), Fault> {
+        self.0.tried.borrow_mut().push(self.0.fenced_by.get());
+        self.0.outcomes.borrow_mut().pop_front().map_or(Ok(()), Err)
+    }
+
+    fn abort(&self, _timeout: Duration) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+/// Batches by their sequences.
+#[derive(Default)]
+struct Heard {
+    journal: Option<Journaled>,
+    committed: Vec<u64>,
+    dropped: Vec<u64>,
+}
+
+impl Committed for Heard {
+    fn committed(&mut self, batch: Batch, _places: Places) {
+        self.committed.push(batch.record.sequence);
+    }
+
+    fn dropped(&mut self, batch: Batch) {
+        self.dropped.push(batch.record.sequence);
+    }
+
+    fn last_journaled(&mut self, _partition: i32) -> Result<Option<Journaled>, Stop> {
+        Ok(self.journal)
+    }
+}
+
+/// A committer, and the claim of the partition that it is to commit.
+fn committer(state: State, heard: Heard) -> (Committer<Coordinator, Heard>, Batch) {
+    let epoch = state.ownership.assign(0);
+    let claim = Owner::take(&Rc::<RefCell<Broker>>::default(), "a", epoch, at(0)).close(at(0));
+    let committer = Committer {
+        ownership: Arc::clone(&state.ownership),
+        cluster: Coordinator(Rc::new(state)),
+        topics: names(),
+        events_partitions: 1,
+        dlq_partitions: 1,
+        sink: heard,
+        metrics: Metrics::new(),
+        idle: Arc::<AtomicBool>::default(),
+        mock: false,
+        producer: None,
+        fenced: Vec::new(),
+    };
+    (committer, claim)
+}
+
+fn undisturbed() -> State {
+    State {
+        begun: Instant::now(),
+        slept: Cell::default(),
+        ownership: Arc::default(),
+        joined_after: Duration::ZERO,
+        lost_after: Duration::MAX,
+        outcomes: RefCell::default(),
+        fenced_by: Cell::new(-1),
+        tried: RefCell::default(),
+    }
+}
+
+/// The outcome of the claim is not known, and the journal ends with its sequence: written by the next owner, of which this
+/// process has not heard.
+#[test]
+fn what_another_wrote_is_not_taken_for_the_own_batch() {
+    let outcomes = RefCell::new(VecDeque::from([Fault::Unknown("no answer".into())]));
+    let state = State { outcomes, lost_after: Duration::from_secs(5), ..undisturbed() };
+    let others = Journaled { sequence: 1, attempt: 7, places: Places::default() };
+    let (mut committer, claim) = committer(state, Heard { journal: Some(others), ..Heard::default() });
+    committer.commit(vec![claim]).expect("it hears of its loss");
+    assert_eq!((&*committer.sink.committed, &*committer.sink.dropped), (&[][..], &[1][..]));
+    assert_eq!(*committer.cluster.0.tried.borrow(), [3], "it was sent once");
+}
+
+/// The consumer has left the group, or not joined it yet: a membership that the broker does not look at.
+#[test]
+fn a_membership_without_a_generation_commits_nothing() {
+    let (mut committer, claim) =
+        committer(State { joined_after: Duration::from_millis(100), ..undisturbed() }, Heard::default());
+    committer.commit(vec![claim]).expect("it joins");
+    assert_eq!(*committer.cluster.0.tried.borrow(), [3], "the generations of the commits");
+    assert_eq!(committer.sink.committed, [1]);
+}
