@@ -73,6 +73,7 @@ pub fn recovery(broker: &Rc<RefCell<Broker>>, store: &Arc<dyn Store>) -> Recover
             partitions: 1,
             group: "meterd".into(),
         },
+        started_with: configuration("1s").hash(),
         configuration: Arc::new(ArcSwap::from_pointee(configuration("1s"))),
         mock: false,
         ways_out: Default::default(),

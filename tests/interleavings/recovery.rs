@@ -38,7 +38,7 @@ fn a_predecessors_transaction_that_is_being_ended_is_waited_for() {
 
 /// Two recover a partition that has no journal yet: one of them has lost it, and has not heard.
 #[test]
-fn a_store_that_begins_holds_nothing_that_another_wrote_meanwhile() {
+fn a_partition_that_has_a_state_is_not_begun_again() {
     let broker = Rc::<RefCell<Broker>>::default();
     let mut other = Owner::take(&broker, "b", 1, at(0));
     let claim = other.close(at(0));
@@ -47,8 +47,7 @@ fn a_store_that_begins_holds_nothing_that_another_wrote_meanwhile() {
     let first = recovery(&broker, &store);
     let commits = Box::new(move |broker: &mut Broker| assert_eq!(broker.commit(&claim, at(0).wall), 0));
     first.reader.meanwhile.borrow_mut().push((Call::Watermarks("state"), commits));
-    assert_eq!(recovered(&first).sequence, 0, "the journal was empty when it was read");
-
-    // The partition comes back to the same store.
-    assert_eq!(recovered(&recovery(&broker, &store)).sequence, 1);
+    let refused = first.recover(0, &|| true).err().expect("the journal was empty when it was read, the state was not");
+    assert!(refused.is_broker(), "to be tried again: {refused}");
+    assert_eq!(recovered(&first).sequence, 1);
 }
