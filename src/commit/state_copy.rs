@@ -14,6 +14,7 @@ use super::reader::Stretch;
 use super::recovery::Recovery;
 use super::stop::Stop;
 use crate::shard::Loading;
+use crate::store::StoreError;
 use crate::store::record::{self, RecordError, StateRecord};
 
 /// Records by which a recovery itself completes the store, at most.
@@ -105,11 +106,15 @@ fn from_store<L: Log>(recovery: &Recovery<L>, partition: i32, high: i64) -> Opti
     let complete = match found {
         Ok(complete) => complete?,
         Err(error) => {
+            if matches!(error, StoreError::Damaged(_)) {
+                keep_damaged(recovery, partition);
+            }
             note_failure(recovery, partition, &error.to_string());
             return None;
         }
     };
     if let Some(error) = damage {
+        keep_damaged(recovery, partition);
         note_failure(recovery, partition, &error.to_string());
         return None;
     }
@@ -118,6 +123,14 @@ fn from_store<L: Log>(recovery: &Recovery<L>, partition: i32, high: i64) -> Opti
         return None;
     }
     Some((copy, complete.state_offset))
+}
+
+/// What is damaged is looked at later; that it cannot be kept is no reason to wait.
+fn keep_damaged<L: Log>(recovery: &Recovery<L>, partition: i32) {
+    match recovery.store.keep_damaged(partition) {
+        Ok(()) => tracing::warn!(partition, "the damaged copy is kept in the store as damaged-{partition}"),
+        Err(error) => tracing::warn!(partition, %error, "the damaged copy could not be kept"),
+    }
 }
 
 fn note_failure<L: Log>(recovery: &Recovery<L>, partition: i32, error: &str) {

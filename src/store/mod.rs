@@ -81,6 +81,10 @@ pub trait Store: Send + Sync {
     ) -> Result<(), StoreError>;
     /// Forgets a partition's copy.
     fn clear(&self, partition: i32) -> Result<(), StoreError>;
+    /// Keeps a damaged copy aside, to be looked at, as far as it can be read; the one kept before is given up.
+    fn keep_damaged(&self, _partition: i32) -> Result<(), StoreError> {
+        Ok(())
+    }
     /// Identifies the boot under which what is written now is known to be whole.
     fn boot(&self) -> String;
     /// Makes what was applied durable.

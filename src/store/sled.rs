@@ -130,6 +130,16 @@ impl Store for SledStore {
         self.tree(partition)?.clear().map_err(classify)
     }
 
+    fn keep_damaged(&self, partition: i32) -> Result<(), StoreError> {
+        let kept = self.db.open_tree(format!("damaged-{partition}")).map_err(classify)?;
+        kept.clear().map_err(classify)?;
+        for entry in self.tree(partition)?.iter() {
+            let (key, value) = entry.map_err(classify)?;
+            kept.insert(key, value).map_err(classify)?;
+        }
+        Ok(())
+    }
+
     fn boot(&self) -> String {
         self.boot.clone()
     }
@@ -304,5 +314,18 @@ mod tests {
         let (store, opened) = SledStore::open(directory.path(), 1 << 20).expect("opens");
         assert!(opened.set_aside.expect("set aside").exists());
         assert!(load(&store, 0).0.is_none());
+    }
+
+    #[test]
+    fn a_damaged_copy_is_kept_beside_the_new_one() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (store, _) = SledStore::open(directory.path(), 1 << 20).expect("opens");
+        let records: [(&[u8], &[u8]); 1] = [(&[1], &[7])];
+        store.apply(3, None, &mut records.iter().copied(), &complete(&store, 5)).expect("applies");
+        store.keep_damaged(3).expect("keeps");
+        store.clear(3).expect("clears");
+        let kept = store.db.open_tree("damaged-3").expect("a tree");
+        assert_eq!(kept.get([1]).expect("reads").as_deref(), Some(&[7][..]));
+        assert!(load(&store, 3).0.is_none());
     }
 }
