@@ -9,7 +9,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::Message;
+use rdkafka::message::{Message, Timestamp};
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
@@ -76,7 +76,11 @@ impl ProducerContext for Context {
                     topic: message.topic().to_string(),
                     partition: message.partition(),
                     offset: message.offset(),
-                    timestamp: message.timestamp().to_millis(),
+                    // A time that this process made up would be no witness of its clock.
+                    timestamp: match message.timestamp() {
+                        Timestamp::LogAppendTime(at) => Some(at),
+                        Timestamp::CreateTime(_) | Timestamp::NotAvailable => None,
+                    },
                 };
                 self.0.state.lock().unwrap_or_else(PoisonError::into_inner).delivered.push(delivered);
             }

@@ -24,6 +24,7 @@ pub mod shard;
 pub mod sink;
 mod startup;
 pub mod store_writer;
+mod topics;
 mod trim;
 
 use std::net::SocketAddr;
@@ -372,6 +373,7 @@ impl Parts {
             records_max: self.config.commit.records_max,
             checkpoint: self.config.checkpoint.interval,
             identities: !self.options.without_identities,
+            witnessed: !self.options.mock,
         }
     }
 

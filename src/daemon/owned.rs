@@ -350,7 +350,8 @@ impl Owned {
         self.tick = if reached { Tick::Until(asked) } else { Tick::Idle };
     }
 
-    /// Whether the wall clock is within `future` of the broker's (docs/reference.md 6.1).
+    /// Whether the wall clock is within `future` of the broker's (docs/reference.md 6.1). Without a witness it does: only
+    /// with the embedded broker, whose times are made up, is a partition live that no commit has brought one.
     fn agrees(&self, now: Now) -> bool {
         let Some((broker, heard)) = self.witness else { return true };
         let broker_now = broker.saturating_add(now.since(heard).as_millis() as i64);

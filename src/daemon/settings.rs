@@ -21,6 +21,8 @@ pub struct Settings {
     pub checkpoint: Duration,
     /// False only in measurements.
     pub identities: bool,
+    /// Whether the broker tells its time. The embedded one makes its times up.
+    pub witnessed: bool,
 }
 
 /// What every client shares: brokers, security, and what the user set in `[kafka.properties]`.

@@ -135,7 +135,7 @@ impl Shard {
                     state.reloading.push(partition);
                 }
             }
-            ToShard::Committed(outcome) => self.committed(state, *outcome, now),
+            ToShard::Committed(outcome) => self.committed(state, *outcome, now)?,
             ToShard::Dropped { partition, epoch } => {
                 if state.owned.get(&partition).is_some_and(|owned| owned.epoch == epoch) {
                     self.forget(state, partition);
@@ -166,10 +166,18 @@ impl Shard {
         Ok(true)
     }
 
-    fn committed(&self, state: &mut State, outcome: Outcome, now: Now) {
-        let Some(owned) = state.owned.get_mut(&outcome.batch.partition) else { return };
+    fn committed(&self, state: &mut State, outcome: Outcome, now: Now) -> Result<(), Stop> {
+        let Some(owned) = state.owned.get_mut(&outcome.batch.partition) else { return Ok(()) };
         if owned.epoch != outcome.batch.epoch {
-            return;
+            return Ok(());
+        }
+        // Else the wall clock would be trusted unseen.
+        if self.settings.witnessed && outcome.places.broker_time.is_none() && !outcome.places.settled {
+            return Err(Stop::config(format!(
+                "expected the brokers to tell when they appended to the journal, found no such time in partition {}: set \
+                 message.timestamp.type=LogAppendTime of the journal with kafka-configs.sh, and start again",
+                owned.number
+            )));
         }
         if owned.committed(outcome.batch, outcome.places, now) {
             for input in Input::BOTH {
@@ -180,6 +188,7 @@ impl Shard {
             }
             tracing::info!(partition = owned.number, offsets = ?owned.next_offsets(), "live");
         }
+        Ok(())
     }
 
     fn forget(&self, state: &mut State, partition: i32) {

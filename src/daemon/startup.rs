@@ -3,10 +3,9 @@
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
+use super::topics;
 use crate::commit::Stop;
 use crate::commit::recovery::Place;
 use crate::config::Config;
@@ -14,10 +13,8 @@ use crate::config::daemon::Topics;
 use crate::ingest::native;
 
 /// How long brokers may be away when the daemon starts.
-const BROKERS_WAIT: Duration = Duration::from_secs(20);
-const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Of a topic whose limit cannot be read: Kafka's default.
-const MESSAGE_BYTES_DEFAULT: usize = 1 << 20;
+pub const BROKERS_WAIT: Duration = Duration::from_secs(20);
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The topics as they are found.
 #[derive(Clone, Debug)]
@@ -34,16 +31,18 @@ pub fn look(config: &Config, client: &ClientConfig, mock: bool) -> Result<Found,
     let consumer: BaseConsumer = client.create().map_err(|error| {
         Stop::config(format!("expected a Kafka client, found {error}: check [kafka] and [kafka.properties]"))
     })?;
-    let counts = partition_counts(config, &consumer)?;
+    let shapes = shapes(config, &consumer)?;
     let topics = &config.kafka.topics;
-    let missing: Vec<&str> = counts.iter().filter(|(_, count)| *count == 0).map(|(name, _)| name.as_str()).collect();
+    let missing: Vec<&str> =
+        shapes.iter().filter(|shape| shape.partitions == 0).map(|shape| shape.topic.as_str()).collect();
     if !missing.is_empty() {
         return Err(Stop::config(format!(
             "expected the topics of [kafka] topics, found no {}: create them with `meterd init`",
             missing.join(", ")
         )));
     }
-    let count = |topic: &str| counts.iter().find(|(name, _)| name == topic).map_or(0, |(_, count)| *count);
+    let shape = |topic: &str| shapes.iter().find(|shape| shape.topic == topic);
+    let count = |topic: &str| shape(topic).map_or(0, |shape| shape.partitions);
     let partitions = count(&topics.usage);
     for topic in [&topics.accounts, &topics.journal, &topics.state] {
         if count(topic) != partitions {
@@ -56,28 +55,46 @@ pub fn look(config: &Config, client: &ClientConfig, mock: bool) -> Result<Found,
         }
     }
     let place = if mock { mock_place(config, partitions) } else { place(config, &consumer, partitions)? };
+    let dlq_bytes_max = if mock {
+        topics::MESSAGE_BYTES_DEFAULT
+    } else {
+        let replication = |topic: &str| shape(topic).map_or(0, |shape| shape.replication);
+        topics::check(topics, &config.kafka.brokers, client, replication)?
+    };
     Ok(Found {
         partitions,
         events_partitions: count(&topics.events),
         dlq_partitions: count(&topics.dlq),
-        dlq_bytes_max: if mock { MESSAGE_BYTES_DEFAULT } else { message_bytes_max(client, &topics.dlq) },
+        dlq_bytes_max,
         place,
     })
 }
 
-/// Partitions of each topic, 0 where it does not exist.
-fn partition_counts(config: &Config, consumer: &BaseConsumer) -> Result<Vec<(String, i32)>, Stop> {
+struct Shape {
+    topic: String,
+    /// 0: it does not exist.
+    partitions: i32,
+    /// The least of its partitions.
+    replication: usize,
+}
+
+fn shapes(config: &Config, consumer: &BaseConsumer) -> Result<Vec<Shape>, Stop> {
     let begun = Instant::now();
     let mut told = false;
     loop {
         match consumer.fetch_metadata(None, CALL_TIMEOUT) {
             Ok(metadata) => {
                 let names = names(&config.kafka.topics);
-                let count = |name: &str| {
-                    let found = metadata.topics().iter().find(|topic| topic.name() == name && topic.error().is_none());
-                    found.map_or(0, |topic| topic.partitions().len() as i32)
+                let shape = |name: &&str| {
+                    let found = metadata.topics().iter().find(|topic| topic.name() == *name && topic.error().is_none());
+                    let partitions = found.map_or(&[][..], |topic| topic.partitions());
+                    Shape {
+                        topic: (*name).to_string(),
+                        partitions: partitions.len() as i32,
+                        replication: partitions.iter().map(|one| one.replicas().len()).min().unwrap_or(0),
+                    }
                 };
-                return Ok(names.iter().map(|name| ((*name).to_string(), count(name))).collect());
+                return Ok(names.iter().map(shape).collect());
             }
             Err(error) if begun.elapsed() > BROKERS_WAIT => {
                 return Err(Stop::broker(format!(
@@ -128,19 +145,4 @@ fn mock_place(config: &Config, partitions: i32) -> Place {
 /// In the order of a genesis.
 fn names(topics: &Topics) -> [&str; 6] {
     [&topics.usage, &topics.accounts, &topics.events, &topics.dlq, &topics.journal, &topics.state]
-}
-
-fn message_bytes_max(client: &ClientConfig, topic: &str) -> usize {
-    let read = || -> Option<usize> {
-        let admin: AdminClient<DefaultClientContext> = client.create().ok()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-        let options = AdminOptions::new().request_timeout(Some(CALL_TIMEOUT));
-        let described = runtime.block_on(admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options)).ok()?;
-        let resource = described.into_iter().next()?.ok()?;
-        resource.get("max.message.bytes")?.value.as_ref()?.parse().ok()
-    };
-    read().unwrap_or_else(|| {
-        tracing::warn!(topic, "max.message.bytes cannot be read; taking Kafka's default of 1 MiB");
-        MESSAGE_BYTES_DEFAULT
-    })
 }

@@ -25,11 +25,11 @@ const APPEND_TIME: (&str, &str) = ("message.timestamp.type", "LogAppendTime");
 const LARGE_RECORDS: (&str, &str) = ("max.message.bytes", "8388608");
 const NO_DATA_LOSS: (&str, &str) = ("unclean.leader.election.enable", "false");
 
-const INPUT: &[(&str, &str)] = &[APPEND_TIME];
-const EVENTS: &[(&str, &str)] = &[];
-const DLQ: &[(&str, &str)] = &[LARGE_RECORDS];
+pub const INPUT: &[(&str, &str)] = &[APPEND_TIME, NO_DATA_LOSS];
+pub const EVENTS: &[(&str, &str)] = &[NO_DATA_LOSS];
+pub const DLQ: &[(&str, &str)] = &[LARGE_RECORDS, NO_DATA_LOSS];
 /// Never cut by time, which passes differently for the clock of a partition: meterd deletes what it needs no more.
-const JOURNAL: &[(&str, &str)] = &[
+pub const JOURNAL: &[(&str, &str)] = &[
     APPEND_TIME,
     LARGE_RECORDS,
     NO_DATA_LOSS,
@@ -40,7 +40,7 @@ const JOURNAL: &[(&str, &str)] = &[
     ("segment.bytes", "134217728"),
 ];
 /// Small segments are compacted soon: a restore reads little that is out of date.
-const STATE: &[(&str, &str)] = &[
+pub const STATE: &[(&str, &str)] = &[
     LARGE_RECORDS,
     NO_DATA_LOSS,
     ("cleanup.policy", "compact"),

@@ -113,6 +113,7 @@ impl Owner {
             records_max: 50_000,
             checkpoint: Duration::ZERO,
             identities: true,
+            witnessed: true,
         };
         let owned = Owned::new(0, epoch, recovered, Arc::new(names), now);
         Owner { owned, settings, broker: Rc::clone(broker), backlog: Default::default() }

@@ -19,6 +19,8 @@ fn topics_are_created_with_their_settings() {
     let expected = [
         (world.usage(), "message.timestamp.type", "LogAppendTime"),
         (world.accounts(), "message.timestamp.type", "LogAppendTime"),
+        (world.usage(), "unclean.leader.election.enable", "false"),
+        (world.events(), "unclean.leader.election.enable", "false"),
         (world.journal(), "message.timestamp.type", "LogAppendTime"),
         (world.journal(), "cleanup.policy", "delete"),
         (world.journal(), "retention.ms", "-1"),
@@ -67,6 +69,21 @@ fn differing_partition_counts_are_refused_with_both_numbers() {
     }
     let (code, said) = world.refused("a", Duration::from_secs(60));
     assert!(code == 78 && names_both(&said), "exit code {code}: {said}");
+}
+
+/// Retention would delete the checkpoints of accounts that do not change.
+#[test]
+fn a_state_topic_that_is_not_compacted_stops_the_start() {
+    let world = World::new("not-compacted", CATALOG);
+    Admin::new(&world.broker).create(&world.state(), 1, &[]);
+    let world = world.initialised(1);
+    let (code, said) = world.refused("a", Duration::from_secs(60));
+    let told = [
+        format!("expected cleanup.policy=compact of topic {}, found delete", world.state()),
+        format!("--entity-name {} --add-config cleanup.policy=compact`", world.state()),
+    ];
+    assert!(code == 78 && told.iter().all(|text| said.contains(text)), "exit code {code}: {said}");
+    assert!(!said.contains(&format!("of topic {}", world.journal())), "what init makes is as it must be: {said}");
 }
 
 #[test]

@@ -124,6 +124,7 @@ impl World {
             records_max: setup.records_max,
             checkpoint: setup.checkpoint,
             identities: true,
+            witnessed: true,
         };
         let common = Common {
             sim,
