@@ -183,27 +183,7 @@ impl Owned {
     }
 
     pub fn fetched(&mut self, input: Input, fetched: Fetched, backlog: &Backlog) {
-        let queue = &mut self.queues[input.index()];
-        match fetched {
-            Fetched::Records(batch) => {
-                queue.at_end = false;
-                let last = batch.len().checked_sub(1).and_then(|last| batch.head(last));
-                match last {
-                    Some(last) if last.offset >= queue.next => {
-                        queue.position = queue.position.max(last.offset + 1);
-                        queue.batches.push_back((batch, 0));
-                        queue.skip_folded(backlog);
-                    }
-                    // Fetched again after a seek: all of it was folded.
-                    _ => queue.release(batch.bytes_len(), backlog),
-                }
-            }
-            Fetched::End { offset } => {
-                queue.at_end = offset >= queue.position;
-                queue.position = queue.position.max(offset);
-            }
-            Fetched::EndUnknown => queue.at_end = false,
-        }
+        self.queues[input.index()].fetched(fetched, backlog);
     }
 
     /// Folds what can be folded now.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::ingest::consumer::Backlog;
+use crate::ingest::consumer::{Backlog, Fetched};
 use crate::ingest::merge::Side;
 use crate::ingest::raw::{Head, RawBatch};
 
@@ -22,6 +22,29 @@ pub struct Queue {
 impl Queue {
     pub fn head(&self) -> Option<Head> {
         self.batches.front().and_then(|(batch, index)| batch.head(*index))
+    }
+
+    pub fn fetched(&mut self, fetched: Fetched, backlog: &Backlog) {
+        match fetched {
+            Fetched::Records(batch) => {
+                self.at_end = false;
+                let last = batch.len().checked_sub(1).and_then(|last| batch.head(last));
+                match last {
+                    Some(last) if last.offset >= self.next => {
+                        self.position = self.position.max(last.offset + 1);
+                        self.batches.push_back((batch, 0));
+                        self.skip_folded(backlog);
+                    }
+                    // Fetched again after a seek: all of it was folded.
+                    _ => self.release(batch.bytes_len(), backlog),
+                }
+            }
+            Fetched::End { offset } => {
+                self.at_end = offset >= self.position;
+                self.position = self.position.max(offset);
+            }
+            Fetched::EndUnknown => self.at_end = false,
+        }
     }
 
     pub fn side(&self) -> Side {
@@ -45,7 +68,7 @@ impl Queue {
     }
 
     /// Records that were folded before are skipped.
-    pub fn skip_folded(&mut self, backlog: &Backlog) {
+    fn skip_folded(&mut self, backlog: &Backlog) {
         while self.head().is_some_and(|head| head.offset < self.next) {
             self.advance(1, backlog);
         }
@@ -54,5 +77,30 @@ impl Queue {
     pub fn release(&self, bytes: usize, backlog: &Backlog) {
         self.queued.fetch_sub(bytes, Ordering::Relaxed);
         backlog.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::merge::{self, Next};
+    use crate::ingest::raw::Input;
+
+    #[test]
+    fn usage_waits_until_the_end_of_the_commands_is_known_again() {
+        let backlog = Backlog::default();
+        let mut commands =
+            Queue { batches: VecDeque::new(), next: 5, position: 5, at_end: false, queued: Arc::default() };
+        let next = |commands: &Queue| merge::next(commands.side(), Side::Head(1_000));
+        assert_eq!(next(&commands), Next::WaitFor(Input::Accounts));
+        commands.fetched(Fetched::End { offset: 5 }, &backlog);
+        assert_eq!(next(&commands), Next::Take(Input::Usage));
+        commands.fetched(Fetched::EndUnknown, &backlog);
+        assert_eq!(next(&commands), Next::WaitFor(Input::Accounts));
+        // An end before what was seen already says nothing.
+        commands.fetched(Fetched::End { offset: 4 }, &backlog);
+        assert_eq!(next(&commands), Next::WaitFor(Input::Accounts));
+        commands.fetched(Fetched::End { offset: 5 }, &backlog);
+        assert_eq!(next(&commands), Next::Take(Input::Usage));
     }
 }

@@ -21,12 +21,15 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::native::{self, Event, Events};
 use super::ownership::Ownership;
 use super::raw::{Input, RawBatch};
+use super::trouble::Trouble;
 use crate::stop::Stop;
 
-/// Bytes waiting in all shards for one input, above which its consumer waits.
-const QUEUED_SOFT: usize = 32 << 20;
-/// Bytes waiting for one partition, above which the partition is paused.
-const QUEUED_HARD: usize = 64 << 20;
+/// Bytes waiting in all shards for one input, above which its consumer waits: of partitions that flow, and of all. The
+/// first is what one instance folds in some tenths of a second; pausing instead would drop what the client has fetched.
+const QUEUED_FLOWING: usize = 32 << 20;
+const QUEUED_ALL: usize = 256 << 20;
+/// Bytes waiting for one partition, above which the partition is paused, and below which it flows again.
+const QUEUED_ONE: usize = 64 << 20;
 const QUEUED_RESUME: usize = 8 << 20;
 /// A batch is handed over when it has this many records or bytes, or nothing more is there at once.
 const BATCH_RECORDS: usize = 1_024;
@@ -106,6 +109,23 @@ struct Live {
     queued: Arc<AtomicUsize>,
     paused: bool,
     batch: RawBatch,
+    /// Bytes that were handed over; and how many of them were folded when the consumer last waited.
+    handed: usize,
+    folded: usize,
+}
+
+impl Live {
+    fn new(epoch: u64, next: i64, queued: Arc<AtomicUsize>) -> Live {
+        Live { epoch, next, queued, paused: false, batch: RawBatch::default(), handed: 0, folded: 0 }
+    }
+
+    /// Whether much waits, and none of it was folded since the last look.
+    fn is_blocked(&mut self) -> bool {
+        let queued = self.queued.load(Ordering::Relaxed);
+        let folded = self.handed.saturating_sub(queued);
+        let before = std::mem::replace(&mut self.folded, folded);
+        queued > QUEUED_RESUME && folded == before
+    }
 }
 
 /// Serves logs and errors of the consumers; rebalances are served by the poll itself.
@@ -141,25 +161,34 @@ impl<R: Route> InputConsumer<R> {
         let consumer = Arc::clone(&self.consumer);
         let mut events = Events::of(&consumer);
         let mut live: BTreeMap<i32, Live> = BTreeMap::new();
-        let (mut polled, mut refreshed) = (Instant::now(), Instant::now());
+        let mut polled = Instant::now();
+        let mut trouble = Trouble::new(polled);
         let mut gathered = 0;
         while !self.stopping.load(Ordering::Acquire) {
-            while let Ok(order) = self.orders.try_recv() {
-                self.obey(&mut live, order)?;
-            }
+            // One, and then a poll: while brokers are slow each may take seconds.
+            let obeyed = match self.orders.try_recv() {
+                Ok(order) => {
+                    self.obey(&mut live, order)?;
+                    true
+                }
+                Err(_) => false,
+            };
             self.resume_drained(&mut live)?;
-            let behind = self.backlog.bytes.load(Ordering::Relaxed) > QUEUED_SOFT
-                && self.backlog.starving.load(Ordering::Relaxed) == 0;
-            if behind && polled.elapsed() < POLL_GAP {
-                self.hand_over(&mut live);
-                gathered = 0;
-                std::thread::sleep(Duration::from_micros(500));
-                continue;
+            self.mend(&mut live, &mut trouble)?;
+            if !obeyed && self.is_behind(&live) {
+                if polled.elapsed() < POLL_GAP {
+                    self.hand_over(&mut live);
+                    gathered = 0;
+                    std::thread::sleep(Duration::from_micros(500));
+                    continue;
+                }
+                self.pause_blocked(&mut live);
             }
             polled = Instant::now();
             // Orders, pauses and the backlog are looked at between stretches of records.
             for _ in 0..BATCH_RECORDS {
-                let wait = if gathered == 0 { Duration::from_millis(10) } else { Duration::ZERO };
+                let waits = gathered == 0 && self.orders.is_empty();
+                let wait = if waits { Duration::from_millis(10) } else { Duration::ZERO };
                 match events.poll(wait) {
                     Some(Event::Record(record)) => {
                         let partition = record.partition();
@@ -194,7 +223,7 @@ impl<R: Route> InputConsumer<R> {
                         break;
                     }
                     Some(Event::Error { code, fatal, text }) => {
-                        self.judge(&mut live, code, fatal, &text, &mut refreshed)?;
+                        self.judge(&mut live, code, fatal, &text, &mut trouble)?;
                     }
                     None => break,
                 }
@@ -218,6 +247,7 @@ impl<R: Route> InputConsumer<R> {
         let batch = std::mem::take(&mut place.batch);
         let bytes = batch.bytes_len();
         self.backlog.bytes.fetch_add(bytes, Ordering::Relaxed);
+        place.handed += bytes;
         let queued = place.queued.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.route.fetched(self.input, partition, place.epoch, Fetched::Records(batch));
         // Told by the fetch that brought the last record, and so sooner than by an empty one after it. Behind the mark
@@ -225,9 +255,32 @@ impl<R: Route> InputConsumer<R> {
         if native::fetched_high(&self.consumer, &self.topic_name, partition) == place.next {
             self.route.fetched(self.input, partition, place.epoch, Fetched::End { offset: place.next });
         }
-        if queued > QUEUED_HARD && !place.paused {
-            place.paused = self.consumer.pause(&self.list(&[partition])).is_ok();
-            self.route.fetched(self.input, partition, place.epoch, Fetched::EndUnknown);
+        if queued > QUEUED_ONE && !place.paused {
+            self.pause(partition, place);
+        }
+    }
+
+    fn pause(&self, partition: i32, place: &mut Live) {
+        place.paused = self.consumer.pause(&self.list(&[partition])).is_ok();
+        self.route.fetched(self.input, partition, place.epoch, Fetched::EndUnknown);
+    }
+
+    /// Whether the shards have enough to fold, and none waits for this input. What waits in paused partitions is not
+    /// fetched any more: it keeps nobody waiting before it is very much.
+    fn is_behind(&self, live: &BTreeMap<i32, Live>) -> bool {
+        let all = self.backlog.bytes.load(Ordering::Relaxed);
+        let paused = live.values().filter(|place| place.paused);
+        let paused: usize = paused.map(|place| place.queued.load(Ordering::Relaxed)).sum();
+        let behind = all > QUEUED_ALL || all.saturating_sub(paused) > QUEUED_FLOWING;
+        behind && self.backlog.starving.load(Ordering::Relaxed) == 0
+    }
+
+    /// After a wait: a partition of which nothing is folded must not make the others wait again.
+    fn pause_blocked(&self, live: &mut BTreeMap<i32, Live>) {
+        for (partition, place) in live.iter_mut().filter(|(_, place)| !place.paused) {
+            if place.is_blocked() {
+                self.pause(*partition, place);
+            }
         }
     }
 
@@ -264,8 +317,7 @@ impl<R: Route> InputConsumer<R> {
                         .and_then(|()| self.consumer.incremental_assign(&list))
                         .map_err(|error| self.client_fault("assign", &error))?;
                 }
-                let batch = RawBatch::default();
-                live.insert(partition, Live { epoch, next: offset, queued, paused: false, batch });
+                live.insert(partition, Live::new(epoch, offset, queued));
             }
             Order::Stop { partition } => {
                 if live.remove(&partition).is_some() && self.rebalance.is_none() {
@@ -338,7 +390,7 @@ impl<R: Route> InputConsumer<R> {
         code: RDKafkaErrorCode,
         fatal: bool,
         text: &str,
-        refreshed: &mut Instant,
+        trouble: &mut Trouble,
     ) -> Result<(), Stop> {
         match code {
             RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset => {
@@ -353,26 +405,58 @@ impl<R: Route> InputConsumer<R> {
             }
             _ if fatal => Err(Stop::broker(format!("reading {}: {code}: {text}", self.topic))),
             _ => {
-                tracing::debug!(%code, text, topic = self.topic, "the client met an error and goes on");
-                if refreshed.elapsed() > POLL_GAP {
-                    *refreshed = Instant::now();
-                    self.forget_ends(live)?;
+                if trouble.met(code, Instant::now()) {
+                    tracing::warn!(%code, text, topic = self.topic, "the client met an error and goes on");
                 }
+                self.forget_ends(live);
                 Ok(())
             }
         }
     }
 
-    /// After an error what was known of the ends is stale. The client tells an end once for each offset; pausing and
-    /// resuming makes it look again.
-    fn forget_ends(&self, live: &mut BTreeMap<i32, Live>) -> Result<(), Stop> {
-        let flowing: Vec<i32> = live.iter().filter(|(_, place)| !place.paused).map(|(number, _)| *number).collect();
-        if flowing.is_empty() {
-            return Ok(());
+    /// What errors left to be done, once it is time.
+    fn mend(&self, live: &mut BTreeMap<i32, Live>, trouble: &mut Trouble) -> Result<(), Stop> {
+        let now = Instant::now();
+        if trouble.takes_missing(now) {
+            match self.is_gone() {
+                Some(true) => {
+                    return Err(Stop::config(format!(
+                        "expected the topic {}, found that the brokers know none of this name: it was deleted. What was \
+                         not folded of it is lost; a topic created anew needs a new group, journal and state",
+                        self.topic
+                    )));
+                }
+                Some(false) => {}
+                None => trouble.still_missing(now),
+            }
         }
+        if trouble.takes_refresh(now) { self.look_for_ends(live) } else { Ok(()) }
+    }
+
+    /// Whether the brokers say that there is no such topic; none: they say nothing.
+    fn is_gone(&self) -> Option<bool> {
+        let metadata = self.consumer.fetch_metadata(Some(&self.topic), Duration::from_secs(5)).ok()?;
+        let found = metadata.topics().iter().find(|topic| topic.name() == self.topic)?;
+        let code = found.error().map(RDKafkaErrorCode::from);
+        Some(matches!(code, Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)))
+    }
+
+    /// After an error what was known of the ends is stale. Gives the partitions that flow.
+    fn forget_ends(&self, live: &mut BTreeMap<i32, Live>) -> Vec<i32> {
         self.hand_over(live);
+        let flowing: Vec<i32> = live.iter().filter(|(_, place)| !place.paused).map(|(number, _)| *number).collect();
         for partition in &flowing {
             self.route.fetched(self.input, *partition, live[partition].epoch, Fetched::EndUnknown);
+        }
+        flowing
+    }
+
+    /// The client tells an end once for each offset; pausing and resuming makes it look again.
+    fn look_for_ends(&self, live: &mut BTreeMap<i32, Live>) -> Result<(), Stop> {
+        // What came since the error may have brought an end that was known before it.
+        let flowing = self.forget_ends(live);
+        if flowing.is_empty() {
+            return Ok(());
         }
         let list = self.list(&flowing);
         self.consumer
@@ -417,3 +501,25 @@ fn numbers(list: &TopicPartitionList) -> Vec<i32> {
 
 /// The sending half of a consumer's orders.
 pub type Orders = Sender<Order>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_of_which_nothing_is_folded_is_blocked() {
+        let queued = Arc::new(AtomicUsize::new(0));
+        let mut live = Live::new(1, 0, Arc::clone(&queued));
+        let hand = |live: &mut Live, handed: usize, folded: usize| {
+            live.handed += handed;
+            queued.fetch_add(handed, Ordering::Relaxed);
+            queued.fetch_sub(folded, Ordering::Relaxed);
+            live.is_blocked()
+        };
+        assert!(!hand(&mut live, QUEUED_RESUME, 0), "it does not hold much");
+        assert!(hand(&mut live, QUEUED_RESUME, 0));
+        assert!(!hand(&mut live, QUEUED_RESUME, 1), "something was folded");
+        assert!(hand(&mut live, 0, 0), "and nothing more");
+        assert!(!hand(&mut live, 0, QUEUED_RESUME * 2), "it drains");
+    }
+}

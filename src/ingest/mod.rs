@@ -9,3 +9,4 @@ pub mod ownership;
 pub mod partition;
 pub mod raw;
 pub mod topics;
+mod trouble;

@@ -303,6 +303,16 @@ fn an_input_topic_that_was_made_again_stops_the_start() {
     assert!(code == 78 && said.contains(&world.usage()), "exit code {code}: {said}");
 }
 
+/// Without it the daemon would go on without partitions, as if nothing were to be done.
+#[test]
+fn an_input_topic_that_is_deleted_while_running_ends_it() {
+    let (world, mut daemon, _) = world_with_history("deleted", 1);
+    log::Admin::new(&world.broker).delete(&world.usage());
+    let code = daemon.exit_code(Duration::from_secs(240));
+    let said = daemon.said();
+    assert!(code == 78 && said.contains(&format!("expected the topic {}", world.usage())), "exit code {code}: {said}");
+}
+
 #[test]
 fn another_group_on_the_same_journal_is_refused() {
     let (mut world, daemon, _) = world_with_history("foreign", 2);
