@@ -1,4 +1,4 @@
-//! Asks the leaders where the inputs end: before a timer fires, and now and then for the lag.
+//! Asks the leaders where topics end: before a timer fires, and now and then for the lag and for transactions that hang.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::clock;
 use super::group::Shards;
+use super::held_back::HeldBack;
 use super::message::ToShard;
 use super::shard::EndsQuestion;
 use crate::commit::Stop;
@@ -15,8 +16,11 @@ use crate::commit::kafka::Log;
 use crate::commit::ownership::Ownership;
 use crate::commit::reader::Reader;
 use crate::config::daemon::Topics;
+use crate::telemetry::Metrics;
 
 const REFRESH_EVERY: Duration = Duration::from_secs(2);
+/// A transaction hangs for a minute before anybody is told, so that these questions need not be asked often.
+const HELD_BACK_EVERY: Duration = Duration::from_secs(5);
 
 pub struct Ends {
     pub reader: Reader,
@@ -24,11 +28,13 @@ pub struct Ends {
     pub shards: Shards,
     pub ownership: Arc<Ownership>,
     pub known: Arc<Mutex<BTreeMap<i32, [i64; 2]>>>,
+    pub metrics: Arc<Metrics>,
 }
 
 impl Ends {
     pub fn run(self, questions: &Receiver<EndsQuestion>) {
-        let mut refreshed = Instant::now();
+        let (mut refreshed, mut looked) = (Instant::now(), Instant::now());
+        let mut held_back = HeldBack::default();
         loop {
             match questions.recv_timeout(REFRESH_EVERY) {
                 Ok(question) => {
@@ -55,7 +61,27 @@ impl Ends {
                 }
                 *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
             }
+            if looked.elapsed() >= HELD_BACK_EVERY && questions.is_empty() {
+                looked = Instant::now();
+                if let Err(stop) = self.look_for_open(&mut held_back) {
+                    tracing::debug!("open transactions are not looked for: {stop}");
+                }
+            }
         }
+    }
+
+    /// How long transactions have held back the ends of the topics that are read.
+    fn look_for_open(&self, held_back: &mut HeldBack) -> Result<(), Stop> {
+        let topics = [&self.topics.usage, &self.topics.accounts, &self.topics.journal, &self.topics.state];
+        for (partition, metrics) in self.metrics.partitions() {
+            for (index, (topic, gauge)) in topics.into_iter().zip(&metrics.held_back_seconds).enumerate() {
+                let (_, high) = self.reader.watermarks(topic, partition)?;
+                let stable = self.reader.stable_end(topic, partition)?;
+                let held = held_back.seen(index, partition, high, stable, Instant::now());
+                gauge.set(held.as_secs() as i64);
+            }
+        }
+        Ok(())
     }
 
     /// By `Input::index`.

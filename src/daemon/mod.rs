@@ -13,6 +13,7 @@ mod backend;
 pub mod clock;
 mod ends;
 pub mod group;
+mod held_back;
 pub mod inspect;
 mod locator;
 pub mod message;
@@ -258,6 +259,7 @@ impl Parts {
             shards: shards.clone(),
             ownership: Arc::clone(&ownership),
             known: known_ends,
+            metrics: Arc::clone(&self.metrics),
         };
         spawn("ends", &stop, move || {
             ends.run(&ends_inbox);

@@ -32,6 +32,8 @@ struct Family {
 }
 
 const TOPICS: [&str; 2] = ["usage", "accounts"];
+/// Those that are read, now or in a recovery.
+const TOPICS_READ: [&str; 4] = ["usage", "accounts", "journal", "state"];
 /// Times are kept in microseconds and told in seconds.
 const MICROS: f64 = 1e6;
 
@@ -158,12 +160,16 @@ const FAMILIES: &[Family] = &[
         },
     ),
     gauge("meterd_lag_records", "Records not folded yet, by topic and partition.", |metrics, out| {
-        for (partition, of) in metrics.partitions() {
-            for (topic, gauge) in TOPICS.iter().zip(&of.lag_records) {
-                out.push(gauge_of(&[("topic", topic), ("partition", &partition.to_string())], gauge.get() as f64));
-            }
-        }
+        by_topic_and_partition(metrics, out, TOPICS, |of| of.lag_records.each_ref().map(|gauge| gauge.get() as f64));
     }),
+    gauge(
+        "meterd_open_transaction_seconds",
+        "Time for which one open transaction has kept committed readers from a topic's end, by topic and partition.",
+        |metrics, out| {
+            let seconds = |gauge: &Gauge| gauge.get() as f64;
+            by_topic_and_partition(metrics, out, TOPICS_READ, |of| of.held_back_seconds.each_ref().map(seconds));
+        },
+    ),
     gauge("meterd_lag_seconds", "Age of the oldest usage record not folded yet, by partition.", |metrics, out| {
         by_partition(metrics, out, |of| of.lag_ms.get() as f64 / 1e3)
     }),
@@ -242,6 +248,19 @@ fn by_label<const N: usize>(out: &mut Vec<Metric>, label: &str, values: [&'stati
 fn by_partition(metrics: &Metrics, out: &mut Vec<Metric>, value: fn(&PartitionMetrics) -> f64) {
     for (partition, of) in metrics.partitions() {
         out.push(gauge_of(&[("partition", &partition.to_string())], value(&of)));
+    }
+}
+
+fn by_topic_and_partition<const N: usize>(
+    metrics: &Metrics,
+    out: &mut Vec<Metric>,
+    topics: [&'static str; N],
+    values: impl Fn(&PartitionMetrics) -> [f64; N],
+) {
+    for (partition, of) in metrics.partitions() {
+        for (topic, value) in topics.iter().zip(values(&of)) {
+            out.push(gauge_of(&[("topic", topic), ("partition", &partition.to_string())], value));
+        }
     }
 }
 

@@ -63,6 +63,8 @@ pub struct Metrics {
 pub struct PartitionMetrics {
     /// Records between what was folded and the end of the topic, by [`Input`].
     pub lag_records: [Gauge; 2],
+    /// How long a transaction has held back the end that committed readers see: of usage, accounts, journal, state.
+    pub held_back_seconds: [Gauge; 4],
     /// Wall clock − timestamp of the oldest usage record not yet folded; 0 at the end.
     pub lag_ms: Gauge,
     pub clock_ms: Gauge,

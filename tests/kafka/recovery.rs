@@ -375,7 +375,7 @@ fn an_open_transaction_on_the_input_is_waited_out() {
     let dead: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", &world.broker)
         .set("transactional.id", format!("{}-dead", world.prefix))
-        .set("transaction.timeout.ms", "6000")
+        .set("transaction.timeout.ms", "20000")
         .create()
         .expect("a producer can be made");
     dead.init_transactions(LIMIT).expect("the coordinator answers");
@@ -385,8 +385,17 @@ fn an_open_transaction_on_the_input_is_waited_out() {
     dead.flush(LIMIT).expect("the broker takes it");
     drop(dead);
     let begun = Instant::now();
+    let held_back = || daemon.metric("meterd_open_transaction_seconds", &["topic=\"usage\""]);
+    while held_back() == 0 {
+        assert!(begun.elapsed() < LIMIT, "nobody is told of the open transaction");
+        std::thread::sleep(Duration::from_millis(100));
+    }
     send(&world, &mut traffic, 500);
     assert!(begun.elapsed() > Duration::from_secs(2), "the transaction held nothing up");
+    while held_back() > 0 {
+        assert!(begun.elapsed() < 2 * LIMIT, "the transaction has ended");
+        std::thread::sleep(Duration::from_millis(100));
+    }
     assert_eq!(http::get(daemon.http, "/v1/accounts/acme").expect("the daemon answers").status, 404);
     assert_as_simulated(&world, &daemon);
     daemon.kill();
