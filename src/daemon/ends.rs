@@ -63,17 +63,25 @@ impl Ends {
             }
             if looked.elapsed() >= HELD_BACK_EVERY && questions.is_empty() {
                 looked = Instant::now();
-                if let Err(stop) = self.look_for_open(&mut held_back) {
+                if let Err(stop) = self.look_for_open(&mut held_back, questions) {
                     tracing::debug!("open transactions are not looked for: {stop}");
                 }
             }
         }
     }
 
-    /// How long transactions have held back the ends of the topics that are read.
-    fn look_for_open(&self, held_back: &mut HeldBack) -> Result<(), Stop> {
+    /// How long transactions have held back the ends of the topics that are read. A question of a timer goes first: the
+    /// partitions behind the one that it interrupts come the next time.
+    fn look_for_open(&self, held_back: &mut HeldBack, questions: &Receiver<EndsQuestion>) -> Result<(), Stop> {
         let topics = [&self.topics.usage, &self.topics.accounts, &self.topics.journal, &self.topics.state];
-        for (partition, metrics) in self.metrics.partitions() {
+        let mut partitions = self.metrics.partitions();
+        let first = partitions.iter().position(|(partition, _)| *partition >= held_back.next).unwrap_or(0);
+        partitions.rotate_left(first);
+        for (partition, metrics) in partitions {
+            held_back.next = partition;
+            if !questions.is_empty() {
+                return Ok(());
+            }
             for (index, (topic, gauge)) in topics.into_iter().zip(&metrics.held_back_seconds).enumerate() {
                 let (_, high) = self.reader.watermarks(topic, partition)?;
                 let stable = self.reader.stable_end(topic, partition)?;

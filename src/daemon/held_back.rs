@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 /// The last stable offsets that stand below their high watermark, and since when they do not move.
 #[derive(Debug, Default)]
 pub struct HeldBack {
+    /// The partition to be looked at next.
+    pub next: i32,
     standing: BTreeMap<(usize, i32), (i64, Instant)>,
 }
 
