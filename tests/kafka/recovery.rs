@@ -289,6 +289,23 @@ fn a_journal_that_is_gone_stops_the_start() {
 }
 
 #[test]
+fn two_writers_of_one_batch_stop_the_start_and_are_named() {
+    let (world, daemon, _) = world_with_history("two-writers", 1);
+    assert_eq!(daemon.stop(), 0);
+    let last = log::read_committed(&world.broker, &world.journal()).pop().expect("batches were journaled");
+    let journal = world.journal();
+    let again = BaseRecord::<(), [u8]>::to(&journal).partition(0).payload(last.value.as_deref().expect("a value"));
+    let producer = world.producer();
+    producer.send_record(again);
+    producer.flush();
+    let (code, said) = world.refused("a", LIMIT);
+    assert!(
+        code == 65 && said.contains("two processes") && said.contains(&world.journal()),
+        "exit code {code}: {said}"
+    );
+}
+
+#[test]
 fn an_input_topic_that_was_made_again_stops_the_start() {
     let (world, daemon, mut traffic) = world_with_history("recreated", 2);
     assert_eq!(daemon.stop(), 0);
