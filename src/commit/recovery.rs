@@ -143,7 +143,7 @@ impl<L: Log> Recovery<L> {
 
     /// Without a journal there must be no state either: both are written together.
     fn check_new(&self, partition: i32, (low, high): (i64, i64)) -> Result<(), Stop> {
-        if self.mock || low == high || state_copy::genesis(self, partition, (low, high))?.is_none() {
+        if self.mock || low == high || !state_copy::has_genesis(self, partition, (low, high))? {
             return Ok(());
         }
         // Data, since a new owner's first commit may come in between: then it is tried again.

@@ -60,23 +60,15 @@ pub fn read<L: Log>(recovery: &Recovery<L>, partition: i32, high: i64) -> Result
     Ok(copy)
 }
 
-/// The genesis in the state topic's records from `low` to before `high`, if there is one.
-pub fn genesis<L: Log>(
-    recovery: &Recovery<L>,
-    partition: i32,
-    (low, high): (i64, i64),
-) -> Result<Option<Genesis>, Stop> {
-    let mut copy = StateCopy::default();
+/// Whether a genesis, whatever its content, is among the state topic's records from `low` to before `high`.
+pub fn has_genesis<L: Log>(recovery: &Recovery<L>, partition: i32, (low, high): (i64, i64)) -> Result<bool, Stop> {
     let stretch = Stretch { topic: &recovery.topics.state, partition, from: low, until: high };
+    let (key, mut found) = (record::genesis_key(), false);
     recovery.reader.read(stretch, &mut |record| {
-        let (key, value) = (record.key().unwrap_or_default(), record.value().unwrap_or_default());
-        // What else stands there is not looked at.
-        if key == record::genesis_key() {
-            let _damaged = copy.take(key, value);
-        }
+        found |= record.key() == Some(&key);
         Ok(())
     })?;
-    Ok(copy.genesis)
+    Ok(found)
 }
 
 /// Makes the store's copy of the partition empty, and so complete up to where the state topic begins.

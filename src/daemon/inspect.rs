@@ -46,6 +46,6 @@ pub fn inspect(config: &Config) -> Result<Inspection, Stop> {
         mock: false,
         ways_out: WaysOut::default(),
     };
-    let names = Arc::new(Names::new(&config.kafka, dlq_bytes_max.min(settings::RECORD_BYTES_MAX)));
+    let names = Arc::new(Names::new(&config.kafka, dlq_bytes_max));
     Ok(Inspection { recovery, names, partitions, events_partitions, dlq_partitions })
 }

@@ -186,10 +186,7 @@ impl Parts {
                 orders: orders.clone(),
                 backlog: backlog.clone(),
                 ends: to_ends.clone(),
-                names: Arc::new(Names::new(
-                    &self.config.kafka,
-                    self.found.dlq_bytes_max.min(settings::RECORD_BYTES_MAX),
-                )),
+                names: Arc::new(Names::new(&self.config.kafka, self.found.dlq_bytes_max)),
                 settings: self.settings(),
                 metrics: Arc::clone(&self.metrics),
                 board: Arc::clone(&board),

@@ -341,7 +341,7 @@ impl Owned {
 
     /// A machine that slept has a clock that disagrees with what it was told before it slept: an empty batch asks the broker
     /// again.
-    pub fn lost_witness(&self, now: Now) -> bool {
+    fn lost_witness(&self, now: Now) -> bool {
         let heard = self.witness.map(|(_, heard)| heard);
         self.phase == Phase::Held && heard.is_some_and(|heard| now.since(heard) >= WITNESS_AGAIN)
     }
@@ -386,8 +386,8 @@ impl Owned {
     }
 
     /// Nothing but a checkpoint is to be committed.
-    pub fn is_idle(&self) -> bool {
-        self.phase != Phase::Claiming && self.draining.is_none() && !self.has_work()
+    pub fn is_idle(&self, now: Now) -> bool {
+        self.phase != Phase::Claiming && self.draining.is_none() && !self.has_work() && !self.lost_witness(now)
     }
 
     /// Closes the open batch, with a slice of checkpoints if it is the partition's turn.

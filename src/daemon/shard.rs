@@ -245,8 +245,7 @@ impl Shard {
         for owned in state.owned.values_mut() {
             owned.finish_drain();
             let turn = turn == Some(owned.number);
-            let has_reason = turn || !owned.is_idle() || owned.lost_witness(now);
-            if owned.wants_commit(&self.settings, now) && has_reason {
+            if owned.wants_commit(&self.settings, now) && (turn || !owned.is_idle(now)) {
                 let begun = Instant::now();
                 let batch = owned.close(&self.settings, now, turn);
                 if !batch.state.is_empty() {

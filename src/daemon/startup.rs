@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
+use super::settings::RECORD_BYTES_MAX;
 use super::topics;
 use crate::commit::Stop;
 use crate::commit::recovery::Place;
@@ -65,7 +66,7 @@ pub fn look(config: &Config, client: &ClientConfig, mock: bool) -> Result<Found,
         partitions,
         events_partitions: count(&topics.events),
         dlq_partitions: count(&topics.dlq),
-        dlq_bytes_max,
+        dlq_bytes_max: dlq_bytes_max.min(RECORD_BYTES_MAX),
         place,
     })
 }

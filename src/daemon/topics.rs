@@ -8,6 +8,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, OwnedResourceSpe
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::KafkaResult;
 
+use super::settings::RECORD_BYTES_MAX;
 use super::startup::{BROKERS_WAIT, CALL_TIMEOUT};
 use crate::commit::Stop;
 use crate::config::daemon::Topics;
@@ -115,7 +116,7 @@ const REPLICAS: Rule = Rule {
 };
 const LARGE_RECORDS: Rule = Rule {
     setting: "max.message.bytes",
-    fits: |found| at_least(found, 8 << 20),
+    fits: |found| at_least(found, RECORD_BYTES_MAX as i64),
     wanted: "8388608",
     why: "a record that is larger stops the daemon",
 };
