@@ -15,7 +15,7 @@ use super::sessions::Sessions;
 use super::timers::WindowTimers;
 use super::totals::Totals;
 use super::users::Users;
-use super::{Amount, Ms};
+use super::{Amount, Ms, slim};
 
 /// One account, or what is left of one: a deleted account, and an unknown one that was told something, keep the sequence
 /// of their notices and the identities of their commands.
@@ -230,7 +230,7 @@ impl State {
         let index = match self.balances.iter().position(|balance| balance.unit == unit) {
             Some(index) => index,
             None => {
-                self.balances.push(Balance::new(unit));
+                slim::push(&mut self.balances, Balance::new(unit));
                 self.balances.len() - 1
             }
         };

@@ -10,7 +10,7 @@ mod tests;
 use super::catalog::{GroupId, UnitId};
 use super::grants::{Ended, Grant, NEVER};
 use super::ledger::Ledger;
-use super::{Amount, Ms};
+use super::{Amount, Ms, slim};
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Balance {
@@ -223,6 +223,7 @@ impl Balance {
             self.next_expiry = self.next_expiry.min(grant.expires_at);
             let key = grant.burn_key();
             let at = self.grants[..front].partition_point(|other| other.burn_key() < key);
+            slim::make_room(&mut self.grants);
             self.grants.insert(at, grant);
             self.front += 1;
         } else if !grant.is_over() {
@@ -235,7 +236,7 @@ impl Balance {
         if grant.remaining.is_positive() {
             self.ended_until = self.ended_until.max(grant.expires_at);
         }
-        self.grants.push(grant);
+        slim::push(&mut self.grants, grant);
     }
 
     /// The usual draw: from what is in front. Gives what is left to pay.
@@ -289,7 +290,8 @@ impl Balance {
 
     /// Takes the grants that `leaves` names out of the front.
     fn sort_out(&mut self, leaves: impl Fn(&Grant) -> bool) {
-        let all = std::mem::take(&mut self.grants);
+        let room = Vec::with_capacity(self.grants.len());
+        let all = std::mem::replace(&mut self.grants, room);
         let mut behind = Vec::new();
         for (at, grant) in all.into_iter().enumerate() {
             if at < self.front as usize && !leaves(&grant) {

@@ -11,7 +11,7 @@ use super::catalog::{
 use super::changes::{ACCOUNT, Step};
 use super::effects::{Reason, Refusal};
 use super::input::Dimension;
-use super::period::{WHOLE, add_to};
+use super::period::add_to;
 use super::price::{PriceError, exchange, given, price, quantities_used};
 use super::profile::Profile;
 use super::subscription::plan_of;
@@ -189,8 +189,7 @@ impl State {
         self.subscription.usage += charge.refund_usage;
         let applied = charge.applied(record, user.filter(|_| catalog.totals.by.contains(&Breakdown::User)));
         self.totals.applied(&applied);
-        let whole = Applied { month: WHOLE, user: None, values: &[], ..applied };
-        self.period_at(record.at).recorded.applied(&whole);
+        self.period_at(record.at).recorded.applied(&applied);
         self.forget_months(step);
         self.raise_bulk(charge.mass);
         step.changes.work = charge.work;
@@ -199,7 +198,7 @@ impl State {
     /// Counts a failed record with the effective time `at`.
     pub fn count_failed(&mut self, step: &Step<'_>, at: Ms) {
         self.totals.failed(month_of(at));
-        self.period_at(at).recorded.failed(WHOLE);
+        self.period_at(at).recorded.failed += 1;
         self.forget_months(step);
     }
 
@@ -261,9 +260,8 @@ impl State {
             }
         }
         let applied = charge.applied(record, None);
-        let whole = Applied { month: WHOLE, ..applied };
         let period = self.period_of(record.at);
-        if self.totals.would_overflow(&applied) || period.recorded.would_overflow(&whole) {
+        if self.totals.would_overflow(&applied) || period.recorded.would_overflow(&applied) {
             return too_much("a total");
         }
         Ok(())

@@ -33,6 +33,7 @@ mod record;
 mod refund;
 pub(crate) mod sessions;
 mod settings;
+mod slim;
 mod step;
 mod subscription;
 pub mod take_up;

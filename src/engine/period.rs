@@ -9,8 +9,8 @@ use super::grants::Grant;
 use super::input::Interval;
 use super::issue::{NewGrant, times};
 use super::subscription::Move;
-use super::totals::{Route, Totals};
-use super::{Amount, Ms};
+use super::totals::{Bucket, Route};
+use super::{Amount, Ms, slim};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Period {
@@ -22,8 +22,8 @@ pub(crate) struct Period {
     /// Its plan, or one that it was changed to in place, has a price.
     pub priced: bool,
     pub prorations: Amount,
-    /// What was recorded in it: one bucket, without breakdowns.
-    pub recorded: Totals,
+    /// What was recorded in it, whatever the months.
+    pub recorded: Bucket,
     pub sums: Option<Box<Sums>>,
 }
 
@@ -34,9 +34,6 @@ pub(crate) struct Sums {
     pub unused: Vec<(UnitId, Amount)>,
     pub overage: Vec<(UnitId, Amount)>,
 }
-
-/// A statement's records are one bucket of totals, whatever their months.
-pub(crate) const WHOLE: i32 = 0;
 
 impl Period {
     pub fn closes_at(&self, late_ms: i64) -> Ms {
@@ -61,7 +58,7 @@ pub(crate) fn add_to(list: &mut Vec<(UnitId, Amount)>, unit: UnitId, amount: Amo
     }
     match list.iter_mut().find(|entry| entry.0 == unit) {
         Some(entry) => entry.1 += amount,
-        None => list.push((unit, amount)),
+        None => slim::push(list, (unit, amount)),
     }
 }
 
@@ -140,7 +137,7 @@ impl State {
             price,
             priced: plan.price.is_some(),
             prorations: Amount::ZERO,
-            recorded: Totals::default(),
+            recorded: Bucket::default(),
             sums: None,
         };
         let former = std::mem::replace(&mut self.period, next);
@@ -149,7 +146,7 @@ impl State {
             next.number = former.number;
             (next.prorations, next.recorded, next.sums) = (former.prorations, former.recorded, former.sums);
         } else {
-            self.ended.push(former);
+            slim::push(&mut self.ended, former);
         }
         self.users.begin_period();
         self.reset_period_limits(step);
@@ -289,10 +286,10 @@ impl Period {
             prorations: self.prorations,
             ..Statement::default()
         };
-        let Some(recorded) = self.recorded.month(WHOLE) else { return statement };
+        let recorded = &self.recorded;
         statement.records = recorded.records;
         statement.failed = recorded.failed;
-        for (route, unit, amount) in recorded.charges().iter() {
+        for (route, unit, amount) in recorded.charges.iter() {
             let charged = match route {
                 Route::Plan => &mut statement.plan,
                 Route::Payg => &mut statement.payg,

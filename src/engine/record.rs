@@ -12,7 +12,7 @@ use super::lookup::find_rate;
 use super::period::Period;
 use super::profile::Profile;
 use super::subscription::plan_of;
-use super::totals::Totals;
+use super::totals::{Bucket, Totals};
 use super::users::UserIndex;
 use super::{Amount, Ms};
 
@@ -26,7 +26,7 @@ impl State {
             price: None,
             priced: false,
             prorations: Amount::ZERO,
-            recorded: Totals::default(),
+            recorded: Bucket::default(),
             sums: None,
         };
         State {
@@ -137,7 +137,7 @@ impl State {
         let limits = self.limits.iter().take(6).fold(own as u64, |sum, limit| sum ^ limit.fetch());
         let user = user.and_then(|name| self.users.find(name));
         let of_user = user.map_or(0, |user| u64::from(self.users.get(user).appeared.0));
-        limits ^ of_user ^ self.totals.fetch(user) ^ self.period.recorded.fetch(None)
+        limits ^ of_user ^ self.totals.fetch(user) ^ self.period.recorded.fetch()
     }
 
     fn who(&self, catalog: &Catalog, user: Option<&str>) -> Result<Who, Refusal> {

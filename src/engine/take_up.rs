@@ -12,7 +12,7 @@ use super::effects::{Body, Cause, Effects, Timer};
 use super::limits::measure_name;
 use super::period::Period;
 use super::subscription::plan_of;
-use super::totals::{Row, Totals};
+use super::totals::{Bucket, Row, Totals};
 
 /// Quantities from here on are names of the account's own.
 const RETIRED: QuantityId = 0x8000;
@@ -233,7 +233,13 @@ impl Renamed<'_> {
                 });
             }
         }
-        period.recorded = self.totals(&period.recorded);
+        let mut recorded = Bucket::default();
+        for row in period.recorded.rows() {
+            if let Some(row) = self.row(row.to_row()) {
+                recorded.restore(row);
+            }
+        }
+        period.recorded = recorded;
     }
 
     fn totals(&mut self, totals: &Totals) -> Totals {

@@ -5,18 +5,19 @@
 //! in the account, which must never change. The work of a record does not grow with what is kept.
 
 mod amounts;
+mod bucket;
 mod names;
 mod rows;
 mod table;
 
-use self::amounts::Cells;
 pub use self::amounts::{Charges, Route};
+pub use self::bucket::Bucket;
 pub use self::names::{Name, Names};
 pub use self::rows::{Row, RowRef};
 use self::table::{Table, UserTable};
-use super::Amount;
 use super::calendar::MonthId;
 use super::catalog::{DimensionId, QuantityId, UnitId};
+use super::{Amount, slim};
 
 /// Types, and values of a field, that are kept by name for a month; further ones count under `*`.
 pub const NAMES_MAX: usize = 1_000;
@@ -34,11 +35,7 @@ pub struct Totals {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Month {
     pub month: MonthId,
-    /// Applied, not failed.
-    pub records: u64,
-    pub failed: u64,
-    charges: Charges,
-    kinds: Table<Cells>,
+    pub whole: Bucket,
     users: UserTable,
     /// The first of the fields stands here, as most catalogs have no other.
     field: Option<Field>,
@@ -79,14 +76,7 @@ impl Totals {
     /// Counts an applied record.
     pub fn applied(&mut self, record: &Applied<'_>) {
         let month = self.month_mut(record.month);
-        month.records += 1;
-        month.charges.add(record.route, record.unit, record.charged);
-        if !record.quantities.is_empty() {
-            let kind = month.kinds.row(record.kind);
-            for (quantity, amount) in record.quantities {
-                kind.add(*quantity, *amount);
-            }
-        }
+        month.whole.applied(record);
         if let Some(user) = record.user {
             month.users.row(user).count(record);
         }
@@ -97,23 +87,15 @@ impl Totals {
 
     /// Counts a failed record.
     pub fn failed(&mut self, month: MonthId) {
-        self.month_mut(month).failed += 1;
+        self.month_mut(month).whole.failed += 1;
     }
 
     /// Whether counting the record would bring a total to 10²⁰. A breakdown never holds more than its total.
     pub fn would_overflow(&self, record: &Applied<'_>) -> bool {
-        let Some(month) = self.month(record.month) else { return record.charged >= Amount::TOTAL_LIMIT };
-        if month.charges.of(record.route, record.unit) + record.charged >= Amount::TOTAL_LIMIT {
-            return true;
+        match self.month(record.month) {
+            Some(month) => month.whole.would_overflow(record),
+            None => record.charged >= Amount::TOTAL_LIMIT,
         }
-        // A quantity is under 10¹⁵, so that the sums of 99,999 records stay under 10²⁰.
-        const SAFE_RECORDS: u64 = 99_999;
-        if month.records < SAFE_RECORDS {
-            return false;
-        }
-        let kind = month.kinds.find(&record.kind.text);
-        let counted = |quantity| kind.map_or(Amount::ZERO, |cells| cells.of(quantity));
-        record.quantities.iter().any(|(quantity, amount)| counted(*quantity) + *amount >= Amount::TOTAL_LIMIT)
     }
 
     /// Drops the months before `month`.
@@ -129,9 +111,8 @@ impl Totals {
     pub(super) fn fetch(&self, user: Option<u32>) -> u64 {
         let Some(month) = self.months.last() else { return 0 };
         let values = month.field.as_ref().map_or(0, |field| field.values.fetch(|tally| tally.records));
-        let kinds = month.kinds.fetch(|cells| cells.as_slice().first().map_or(0, |cell| u64::from(cell.0)));
         let users = user.map_or(0, |user| month.users.fetch(user));
-        month.records ^ month.charges.fetch() ^ kinds ^ users ^ values
+        month.whole.fetch() ^ users ^ values
     }
 
     pub fn month(&self, month: MonthId) -> Option<&Month> {
@@ -148,6 +129,7 @@ impl Totals {
         let after = self.months.iter().rposition(|kept| kept.month <= month).map_or(0, |place| place + 1);
         let found = after > 0 && self.months[after - 1].month == month;
         if !found {
+            slim::make_room(&mut self.months);
             self.months.insert(after, Month { month, ..Month::default() });
         }
         &mut self.months[after - usize::from(found)]
@@ -155,15 +137,6 @@ impl Totals {
 }
 
 impl Month {
-    pub fn charges(&self) -> &Charges {
-        &self.charges
-    }
-
-    /// Types with their quantities, in order of first appearance.
-    pub fn kinds(&self) -> impl Iterator<Item = (&str, &[(QuantityId, Amount)])> {
-        self.kinds.rows().map(|(name, cells)| (name, cells.as_slice()))
-    }
-
     /// Values of a field with what was counted for them, in order of first appearance.
     pub fn values(&self, id: DimensionId) -> impl Iterator<Item = (&str, &Tally)> {
         self.all_fields().filter(move |field| field.dimension == id).flat_map(|field| field.values.rows())
@@ -185,7 +158,7 @@ impl Month {
             return first;
         }
         let place = self.fields.iter().position(|field| field.dimension == id).unwrap_or_else(|| {
-            self.fields.push(new());
+            slim::push(&mut self.fields, new());
             self.fields.len() - 1
         });
         &mut self.fields[place]

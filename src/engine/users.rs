@@ -8,6 +8,7 @@ use hashbrown::HashTable;
 use super::account::Rule;
 use super::catalog::{GroupId, LimitIndex};
 use super::limits::LimitState;
+use super::slim;
 
 pub(crate) type UserIndex = u32;
 
@@ -91,7 +92,7 @@ impl Users {
     /// Adds a user whose name is not yet known.
     pub fn push(&mut self, user: User) -> UserIndex {
         let at = self.list.len() as UserIndex;
-        self.list.push(user);
+        slim::push(&mut self.list, user);
         let list = &self.list;
         match &mut self.index {
             Some(index) => {
@@ -105,7 +106,7 @@ impl Users {
                 self.index = Some(Box::new(index));
                 self.hashes = Vec::new();
             }
-            None => self.hashes.push(hash(&list[at as usize].name) as u32),
+            None => slim::push(&mut self.hashes, hash(&list[at as usize].name) as u32),
         }
         at
     }
@@ -163,6 +164,7 @@ impl User {
         let at = match self.limits.binary_search_by_key(&limit, |entry| entry.0) {
             Ok(at) => at,
             Err(at) => {
+                slim::make_room(&mut self.limits);
                 self.limits.insert(at, (limit, new()));
                 at
             }

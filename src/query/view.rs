@@ -361,6 +361,7 @@ fn totals(catalog: &Catalog, state: &State, clock: Ms) -> Named<MonthView> {
 fn month_view(catalog: &Catalog, state: &State, month: &Month) -> MonthView {
     let quantity = |id: &u16| state.quantity_name(catalog, *id).into();
     let mut quantities: Vec<(Box<str>, Named<Text<Amount>>)> = month
+        .whole
         .kinds()
         .filter(|(_, amounts)| !amounts.is_empty())
         .map(|(kind, amounts)| {
@@ -369,9 +370,9 @@ fn month_view(catalog: &Catalog, state: &State, month: &Month) -> MonthView {
         .collect();
     quantities.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     MonthView {
-        records: month.records,
-        failed: month.failed,
-        charged: charged(catalog, month.charges()),
+        records: month.whole.records,
+        failed: month.whole.failed,
+        charged: charged(catalog, &month.whole.charges),
         quantities: Named(quantities),
     }
 }

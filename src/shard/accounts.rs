@@ -11,6 +11,7 @@ use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 
 use super::cells::{Cell, Cells};
+use super::slab::Slab;
 use crate::engine::{Account, Ms};
 use crate::store::PartKey;
 
@@ -62,9 +63,9 @@ pub struct Warm {
 }
 
 pub struct Accounts {
-    slab: Vec<Held>,
+    slab: Slab<Held>,
     by_hash: Vec<HashTable<Slot>>,
-    pub(super) warm: Vec<Option<Warm>>,
+    pub(super) warm: Slab<Option<Warm>>,
     pub(super) free_warm: Vec<u32>,
     pub(super) warm_bytes: usize,
     pub(super) cells: Cells,
@@ -84,9 +85,9 @@ pub fn hash_account(id: &str) -> u64 {
 impl Default for Accounts {
     fn default() -> Accounts {
         Accounts {
-            slab: Vec::new(),
+            slab: Slab::default(),
             by_hash: (0..PIECES).map(|_| HashTable::new()).collect(),
-            warm: Vec::new(),
+            warm: Slab::default(),
             free_warm: Vec::new(),
             warm_bytes: 0,
             cells: Cells::default(),
@@ -170,8 +171,7 @@ impl Accounts {
                 place
             }
             None => {
-                self.warm.push(Some(warm));
-                self.warm.len() as u32 - 1
+                self.warm.push(Some(warm)) as u32
             }
         }
     }

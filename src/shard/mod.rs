@@ -8,6 +8,7 @@ pub mod cold;
 pub mod identities;
 pub mod loading;
 pub mod partition;
+mod slab;
 pub mod timers;
 pub mod writes;
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Amount;
+use crate::engine::{Amount, slim};
 use crate::engine::catalog::{QuantityId, UnitId};
 
 /// Which side paid for a record (docs/reference.md 6.6).
@@ -40,7 +40,7 @@ impl Cells {
     pub fn add(&mut self, quantity: QuantityId, amount: Amount) {
         match self.0.iter_mut().find(|(known, _)| *known == quantity) {
             Some((_, sum)) => *sum += amount,
-            None => self.0.push((quantity, amount)),
+            None => slim::push(&mut self.0, (quantity, amount)),
         }
     }
 

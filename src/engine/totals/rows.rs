@@ -6,7 +6,6 @@ use std::sync::Arc;
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::amounts::Cells;
 use super::{Amount, Charges, Month, Route, Tally, Totals};
 use crate::engine::calendar::MonthId;
 use crate::engine::catalog::{DimensionId, QuantityId, UnitId};
@@ -91,8 +90,6 @@ impl Totals {
 impl Month {
     /// All rows, table by table, each in its place.
     pub fn rows(&self) -> impl Iterator<Item = RowRef<'_>> {
-        let head = RowRef::Head { records: self.records, failed: self.failed, charges: &self.charges };
-        let kinds = self.kinds.rows().map(|(name, cells)| RowRef::Kind { name, quantities: cells.as_slice() });
         let users = self.users.rows();
         let users = users.map(|(user, tally)| RowRef::User { user, records: tally.records, charges: &tally.charges });
         let values = self.all_fields().flat_map(|field| {
@@ -104,21 +101,20 @@ impl Month {
                 charges: &tally.charges,
             })
         });
-        std::iter::once(head).chain(kinds).chain(users).chain(values)
+        self.whole.rows().chain(users).chain(values)
     }
 
     fn restore(&mut self, row: Row) {
         match row {
-            Row::Head { records, failed, charges } => {
-                (self.records, self.failed, self.charges) = (records, failed, Charges::from_iter(charges));
-            }
-            Row::Kind { name, quantities } => self.kinds.restore(name, Cells::from_vec(quantities)),
             Row::User { user, records, charges } => {
                 *self.users.row(user) = Tally { records, charges: Charges::from_iter(charges) };
             }
             Row::Value { dimension, name, records, charges } => {
                 let tally = Tally { records, charges: Charges::from_iter(charges) };
                 self.field(dimension).values.restore(name, tally);
+            }
+            whole => {
+                self.whole.restore(whole);
             }
         }
     }

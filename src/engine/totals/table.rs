@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 
 use super::names::hash_of;
-use super::{NAMES_MAX, Name, OTHERS, Tally};
+use super::{NAMES_MAX, Name, OTHERS, Tally, slim};
 
 /// Rows by name, in order of first appearance. Few names are compared by address; many are found by hash.
 #[derive(Clone, Debug)]
@@ -21,7 +21,7 @@ pub struct Table<T> {
 #[derive(Clone, Debug, Default)]
 pub struct UserTable {
     rows: Vec<(u32, Tally)>,
-    /// By user: place of its row + 1; 0 where there is none.
+    /// By user: place of its row + 1; 0 where there is none. Empty while every row stands at its user's index.
     places: Vec<u32>,
 }
 
@@ -121,7 +121,7 @@ impl<T: Default> Table<T> {
         if *name == *OTHERS {
             self.others = Some(place as u32);
         }
-        self.rows.push((name, row));
+        slim::push(&mut self.rows, (name, row));
         let rows = &self.rows;
         let rehash = |place: &u32| hash_of(&rows[*place as usize].0);
         match &mut self.places {
@@ -162,11 +162,18 @@ impl UserTable {
 
     fn place(&mut self, user: u32) -> usize {
         let slot = user as usize;
+        if self.places.is_empty() {
+            if slot == self.rows.len() {
+                slim::push(&mut self.rows, (user, Tally::default()));
+                return slot;
+            }
+            self.places = (1..=self.rows.len() as u32).collect();
+        }
         if slot >= self.places.len() {
             self.places.resize(slot + 1, 0);
         }
         if self.places[slot] == 0 {
-            self.rows.push((user, Tally::default()));
+            slim::push(&mut self.rows, (user, Tally::default()));
             self.places[slot] = self.rows.len() as u32;
         }
         self.places[slot] as usize - 1

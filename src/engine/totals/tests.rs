@@ -36,16 +36,16 @@ fn records_are_counted_by_month_type_and_field() {
     assert_eq!(totals.months().iter().map(|month| month.month).collect::<Vec<_>>(), [24_320, 24_321, 24_322]);
 
     let month = totals.month(24_322).expect("counted");
-    assert_eq!((month.records, month.failed), (3, 0));
+    assert_eq!((month.whole.records, month.whole.failed), (3, 0));
     let expect = [(Route::Plan, 0, "1.5".to_owned()), (Route::Overflow, 1, "1.5".to_owned())];
-    assert_eq!(charges(month.charges()), expect);
-    let kinds: Vec<_> = month.kinds().collect();
+    assert_eq!(charges(&month.whole.charges), expect);
+    let kinds: Vec<_> = month.whole.kinds().collect();
     assert_eq!(kinds, [("llm.call", &[(3, amount("2400")), (1, amount("2"))][..])]);
     let values: Vec<_> = month.values(0).map(|(name, tally)| (name, tally.records, charges(&tally.charges))).collect();
     assert_eq!(values, [("opus", 3, expect.to_vec()), ("haiku", 1, vec![])]);
     let users: Vec<_> = month.users().map(|(user, tally)| (user, tally.records)).collect();
     assert_eq!(users, [(5, 1), (2, 1)]);
-    assert_eq!(totals.month(24_321).map(|month| (month.records, month.failed)), Some((0, 1)));
+    assert_eq!(totals.month(24_321).map(|month| (month.whole.records, month.whole.failed)), Some((0, 1)));
 
     totals.forget_before(24_322);
     assert_eq!(totals.months().len(), 1);
@@ -63,8 +63,8 @@ fn beyond_a_thousand_names_everything_is_others() {
     let (kind, again) = (names.name("name-999"), [(0, names.name("name-999"))]);
     totals.applied(&Applied { quantities: &tokens, ..record(&kind, &again) });
     let month = totals.month(24_322).expect("counted");
-    assert_eq!((month.kinds().count(), month.values(0).count()), (NAMES_MAX + 1, NAMES_MAX + 1));
-    assert_eq!(month.kinds().last(), Some((OTHERS, &[(0, amount("10"))][..])));
+    assert_eq!((month.whole.kinds().count(), month.values(0).count()), (NAMES_MAX + 1, NAMES_MAX + 1));
+    assert_eq!(month.whole.kinds().last(), Some((OTHERS, &[(0, amount("10"))][..])));
     let values: Vec<_> = month.values(0).map(|(name, tally)| (name, tally.records)).collect();
     assert_eq!(values[NAMES_MAX - 1..], [("name-999", 2), (OTHERS, 5)]);
 }
@@ -80,7 +80,7 @@ fn totals_hold_ten_to_the_eighteenth_with_nine_decimals() {
         totals.applied(&large);
     }
     let month = totals.month(24_322).expect("counted");
-    assert_eq!(charges(month.charges()), [(Route::Plan, 0, "99998999999999999999.999900001".to_owned())]);
+    assert_eq!(charges(&month.whole.charges), [(Route::Plan, 0, "99998999999999999999.999900001".to_owned())]);
     assert!(!totals.would_overflow(&large));
     totals.applied(&large);
     assert!(totals.would_overflow(&large));

@@ -5,13 +5,13 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use super::pages::{self, Buckets, MonthTables};
-use super::{DecodeError, Outline, Pages, Stored};
+use super::{DecodeError, Outline, Pages, PartKey, Stored};
 use crate::engine::account::{Account, Autopay, Pending, Price, Rare, Rule, State, Subscription, Withheld};
 use crate::engine::calendar::Span;
 use crate::engine::catalog::{OverflowOn, PlanId, UnitId};
 use crate::engine::input::Interval;
 use crate::engine::period::{Period, Sums};
-use crate::engine::totals::Totals;
+use crate::engine::totals::Bucket;
 use crate::engine::users::Users;
 use crate::engine::{Amount, Catalogs, Ms};
 
@@ -184,7 +184,8 @@ impl<'a> StateHead<'a> {
 
 impl<'a> PeriodHead<'a> {
     fn of(period: &'a Period, pages: &mut Pages) -> PeriodHead<'a> {
-        let rows: Vec<_> = period.recorded.months().iter().flat_map(|month| month.rows()).collect();
+        let recorded = !period.recorded.is_empty();
+        let rows: Vec<_> = period.recorded.rows().filter(|_| recorded).collect();
         pages.add((pages::PERIODS, period.number), &rows);
         PeriodHead {
             number: period.number,
@@ -192,16 +193,19 @@ impl<'a> PeriodHead<'a> {
             price: period.price,
             priced: period.priced,
             prorations: period.prorations,
-            recorded: !rows.is_empty(),
+            recorded,
             sums: period.sums.as_deref().map(Cow::Borrowed),
         }
     }
 
     fn restore(&self, stored: &Stored<'_>) -> Result<Period, DecodeError> {
-        let mut recorded = Totals::default();
+        let mut recorded = Bucket::default();
         if self.recorded {
             for row in stored.page((pages::PERIODS, self.number))? {
-                recorded.restore(crate::engine::period::WHOLE, row);
+                if !recorded.restore(row) {
+                    let message = "expected sums of a period, found a row of another table".into();
+                    return Err(DecodeError::Damaged { key: PartKey::HEAD, message });
+                }
             }
         }
         Ok(Period {
