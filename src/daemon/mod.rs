@@ -353,7 +353,7 @@ impl Parts {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
         match self.config.partitioner {
             crate::ingest::partition::Partitioner::Any => 1,
-            _ => cores.saturating_sub(1).clamp(1, self.found.partitions.max(1) as usize),
+            _ => cores.clamp(1, self.found.partitions.max(1) as usize),
         }
     }
 

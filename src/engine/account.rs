@@ -152,12 +152,6 @@ impl Account {
         Account { sequence, commands, state, due }
     }
 
-    /// Reads a word of each part that a record needs. Where an account was not used for long the processor then fetches
-    /// them from memory side by side, and not one after the other as they come up.
-    pub fn fetch(&self, user: Option<&str>) -> u64 {
-        self.state.as_ref().map_or(0, |state| state.fetch(user))
-    }
-
     /// Nothing was ever told or remembered of it.
     pub fn is_blank(&self) -> bool {
         self.state.is_none() && self.sequence == 0 && self.commands.is_none()

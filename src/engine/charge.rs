@@ -182,9 +182,9 @@ impl State {
             }
         }
         for (limit, amount) in &charge.work.counts {
-            let by_user = plan.limits[usize::from(*limit)].scope == Scope::User;
-            let user = if by_user { user.unwrap_or(ACCOUNT) } else { ACCOUNT };
-            self.count(step, *limit, user, *amount, record.at);
+            let row = &plan.limits[usize::from(*limit)];
+            let user = if row.scope == Scope::User { user.unwrap_or(ACCOUNT) } else { ACCOUNT };
+            self.count(step, (*limit, row), user, *amount, record.at);
         }
         self.subscription.usage += charge.refund_usage;
         let applied = charge.applied(record, user.filter(|_| catalog.totals.by.contains(&Breakdown::User)));

@@ -77,11 +77,6 @@ impl LimitState {
         self.counter.is_untouched() && self.own.is_none() && !self.told && self.warned == 0
     }
 
-    /// Reads a word of its parts, see `Account::fetch`.
-    pub fn fetch(&self) -> u64 {
-        self.counter.fetch() ^ self.timer as u64
-    }
-
     /// Moves the window to `now`. Where a sliding window left a warning behind, it may be told again.
     pub fn slide(&mut self, limit: &Limit, cap: Amount, now: Ms) {
         self.counter.advance(&limit.window, now);
@@ -159,14 +154,7 @@ impl State {
     }
 
     /// The cap of a limit for a user, or for the account.
-    #[inline]
     pub fn cap(&self, catalog: &Catalog, limit: LimitIndex, user: UserIndex) -> Amount {
-        if let Cap::Amount(cap) = catalog.plans[usize::from(self.plan)].limits[usize::from(limit)].cap
-            && self.limits[usize::from(limit)].own.is_none()
-            && user == ACCOUNT
-        {
-            return cap;
-        }
         cap_by(catalog, self, limit, self.own_cap(catalog, limit, user), self.cap_basis())
     }
 
@@ -197,6 +185,7 @@ impl State {
     }
 
     /// The state of a limit, made if there is none yet.
+    #[inline]
     pub fn limit_mut(&mut self, limit: LimitIndex, user: UserIndex, window: &Window) -> &mut LimitState {
         if user == ACCOUNT {
             return &mut self.limits[usize::from(limit)];
@@ -218,10 +207,18 @@ impl State {
     }
 
     /// Counts `amount` of something with the effective time `at`. What is too old for the window counts in none.
-    pub fn count(&mut self, step: &mut Step<'_>, limit: LimitIndex, user: UserIndex, amount: Amount, at: Ms) {
-        let catalog = step.catalog;
-        let row = &catalog.plans[usize::from(self.plan)].limits[usize::from(limit)];
-        let cap = self.cap(catalog, limit, user);
+    pub fn count(
+        &mut self,
+        step: &mut Step<'_>,
+        (limit, row): (LimitIndex, &Limit),
+        user: UserIndex,
+        amount: Amount,
+        at: Ms,
+    ) {
+        let cap = match row.cap {
+            Cap::Amount(cap) if user == ACCOUNT && self.limits[usize::from(limit)].own.is_none() => cap,
+            _ => self.cap(step.catalog, limit, user),
+        };
         let span = self.span();
         let state = self.limit_mut(limit, user, &row.window);
         state.slide(row, cap, step.now);

@@ -4,6 +4,7 @@
 
 mod access;
 pub mod account;
+mod ahead;
 mod alerts;
 pub mod amount;
 pub(crate) mod balance;

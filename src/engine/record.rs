@@ -131,15 +131,6 @@ impl State {
         Ok(Outcome::Applied)
     }
 
-    /// See `Account::fetch`.
-    pub fn fetch(&self, user: Option<&str>) -> u64 {
-        let own = self.subscription.start ^ self.period.span.start ^ self.bulk.nanos() as i64 ^ i64::from(self.plan);
-        let limits = self.limits.iter().take(6).fold(own as u64, |sum, limit| sum ^ limit.fetch());
-        let user = user.and_then(|name| self.users.find(name));
-        let of_user = user.map_or(0, |user| u64::from(self.users.get(user).appeared.0));
-        limits ^ of_user ^ self.totals.fetch(user) ^ self.period.recorded.fetch()
-    }
-
     fn who(&self, catalog: &Catalog, user: Option<&str>) -> Result<Who, Refusal> {
         let Some(name) = user else { return Ok(Who::Nobody) };
         match self.users.find(name) {

@@ -107,12 +107,24 @@ impl Totals {
         self.months.is_empty()
     }
 
-    /// Reads a word of each table of the last month, see `Account::fetch`.
-    pub(super) fn fetch(&self, user: Option<u32>) -> u64 {
+    /// Reads words of the last month ahead, see `engine/ahead.rs`.
+    pub(super) fn fetch(&self) -> u64 {
+        self.months.last().map_or(0, |month| {
+            month.whole.records
+                ^ month.users.len() as u64
+                ^ month.field.as_ref().map_or(0, |field| u64::from(field.dimension))
+        })
+    }
+
+    pub(super) fn fetch_tables(&self, user: Option<u32>) -> u64 {
         let Some(month) = self.months.last() else { return 0 };
         let values = month.field.as_ref().map_or(0, |field| field.values.fetch(|tally| tally.records));
         let users = user.map_or(0, |user| month.users.fetch(user));
-        month.whole.fetch() ^ users ^ values
+        month.whole.fetch_kinds() ^ users ^ values
+    }
+
+    pub(super) fn fetch_cells(&self) -> u64 {
+        self.months.last().map_or(0, |month| month.whole.fetch_cells())
     }
 
     pub fn month(&self, month: MonthId) -> Option<&Month> {

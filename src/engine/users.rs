@@ -81,6 +81,17 @@ impl Users {
         }
     }
 
+    /// As [`Users::find`], without a look at the name.
+    pub fn likely(&self, name: &str) -> Option<UserIndex> {
+        match &self.index {
+            Some(index) => index.iter_hash(hash(name)).next().copied(),
+            None => {
+                let short = hash(name) as u32;
+                self.hashes.iter().position(|hash| *hash == short).map(|at| at as UserIndex)
+            }
+        }
+    }
+
     /// The index of `name`, a new one if it is not known.
     pub fn intern(&mut self, name: &str) -> UserIndex {
         if let Some(index) = self.find(name) {

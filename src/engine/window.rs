@@ -56,6 +56,7 @@ impl Counter {
     }
 
     /// What the window holds, as of the clock last advanced to.
+    #[inline]
     pub fn used(&self) -> Amount {
         match self {
             Counter::Total { used }
@@ -75,11 +76,18 @@ impl Counter {
         }
     }
 
-    /// Reads a word of itself and its panes, see `Account::fetch`.
+    /// Reads a word ahead, see `engine/ahead.rs`.
     pub(super) fn fetch(&self) -> u64 {
         match self {
             Counter::Sliding { panes: Some(panes), .. } => panes.fetch(),
-            _ => self.used().nanos() as u64,
+            _ => 0,
+        }
+    }
+
+    pub(super) fn fetch_panes(&self) -> u64 {
+        match self {
+            Counter::Sliding { panes: Some(panes), .. } => panes.fetch_ends(),
+            _ => 0,
         }
     }
 
@@ -90,6 +98,7 @@ impl Counter {
 
     /// Moves the window to `clock`: panes leave, a first_use or calendar window that is over ends. A period's counter is
     /// reset by its owner.
+    #[inline]
     pub fn advance(&mut self, window: &Window, clock: Ms) {
         match (self, window) {
             (Counter::Sliding { used, panes }, Window::Sliding(length)) => {
@@ -136,6 +145,7 @@ impl Counter {
 
     /// Counts `amount` of a record with the effective time `at` (not after `clock`). False: it counts in no window. Advance
     /// first.
+    #[inline]
     pub fn add(&mut self, window: &Window, amount: Amount, at: Ms, clock: Ms, period: &Span) -> bool {
         if let (Counter::Sliding { used, panes }, Window::Sliding(length)) = (&mut *self, window) {
             let current = pane_of(*length, clock);
@@ -215,6 +225,7 @@ impl Counter {
 
     /// When the window's timer is due: the end of a first_use window that runs, or of a calendar window that counted
     /// something.
+    #[inline]
     pub fn ends_at(&self, window: &Window) -> Option<Ms> {
         match (self, window) {
             (Counter::FirstUse { start, .. }, Window::FirstUse(length)) => start.get().map(|start| start + length),

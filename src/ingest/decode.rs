@@ -32,15 +32,15 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// A usage record, its fields resolved by the catalog, or why it is none. What cannot be lent from the record stands
-    /// in `arena`.
+    /// A usage record, its fields resolved by the catalog, or why it is none. It stands in `arena`, so that records of a
+    /// group are not moved about; so does what cannot be lent from the raw one.
     pub fn usage<'a>(
         &mut self,
         catalog: &Catalog,
         raw: &Raw<'a>,
         record_bytes_max: usize,
         arena: &'a Bump,
-    ) -> Result<Usage<'a>, Refusal> {
+    ) -> Result<&'a Usage<'a>, Refusal> {
         let structured = structured_text(raw, record_bytes_max)?;
         let plain = structured.is_some_and(|text| is_plain(text.as_bytes()));
         let mut fields = Fields::new(arena, plain);
@@ -68,7 +68,7 @@ impl Decoder {
             None => raw.timestamp,
         };
         let fields = fields.finish()?;
-        Ok(Usage {
+        Ok(arena.alloc_with(|| Usage {
             account: envelope.account,
             id: envelope.id,
             source: envelope.source,
@@ -81,7 +81,7 @@ impl Decoder {
             quantities: fields.quantities,
             requests_given: fields.requests_given,
             dimensions: fields.dimensions,
-        })
+        }))
     }
 
     /// A command, or why it is none.

@@ -103,29 +103,15 @@ impl Accounts {
         self.by_hash[piece(hash)].find(hash, same).copied()
     }
 
-    /// The slot of an account with this hash, if there is one; see `Partition::fetch`.
-    pub fn likely(&self, hash: u64) -> Slot {
+    /// The slot of the account with this hash, most likely.
+    pub(super) fn likely(&self, hash: u64) -> Slot {
         self.by_hash[piece(hash)].iter_hash(hash).next().copied().unwrap_or_default()
     }
 
-    /// Reads a word of what is known of the account with this hash, see `Partition::fetch`.
-    pub fn fetch(&self, hash: u64) -> u64 {
-        self.slab.get(self.likely(hash) as usize).map_or(0, |held| held.hash)
-    }
-
-    /// Reads a word of the body of the account with this hash, see `Partition::fetch`.
-    pub fn fetch_body(&self, hash: u64) -> u64 {
-        match self.slab.get(self.likely(hash) as usize).map(|held| held.body) {
-            Some(Body::Warm(place)) => self.warm[place as usize].as_ref().map_or(0, |warm| warm.armed as u64),
-            Some(Body::Cold(cell)) => u64::from(self.cells.get(cell)[0]),
-            None => 0,
-        }
-    }
-
-    /// The account with this id where it is warm.
-    pub fn find_warm(&self, id: &str, hash: u64) -> Option<&Account> {
-        match self.get(self.find(id, hash)?).body {
-            Body::Warm(place) => self.warm[place as usize].as_ref().map(|warm| &warm.account),
+    /// Where the account of a slot stands, if it is warm.
+    pub(super) fn place(&self, slot: Slot) -> Option<&Option<Warm>> {
+        match self.slab.get(slot as usize)?.body {
+            Body::Warm(place) => self.warm.get(place as usize),
             Body::Cold(_) => None,
         }
     }
@@ -170,9 +156,7 @@ impl Accounts {
                 self.warm[place as usize] = Some(warm);
                 place
             }
-            None => {
-                self.warm.push(Some(warm)) as u32
-            }
+            None => self.warm.push(Some(warm)) as u32,
         }
     }
 

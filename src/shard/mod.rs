@@ -1,6 +1,7 @@
 //! A partition's accounts, timers and identities, and the fold over them.
 
 pub mod accounts;
+mod ahead;
 pub mod budget;
 mod cells;
 pub mod checkpoint;

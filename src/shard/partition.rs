@@ -65,10 +65,10 @@ pub enum Gate {
 /// A usage record that can be folded.
 #[derive(Debug)]
 pub struct Read<'a> {
-    input: Usage<'a>,
-    identity: Identity,
+    pub(super) input: &'a Usage<'a>,
+    pub(super) identity: Identity,
     /// Of its account.
-    hash: u64,
+    pub(super) hash: u64,
     /// It comes from the quarantine, and is charged with the clock as its time where that is allowed.
     replayed: bool,
 }
@@ -81,7 +81,7 @@ pub struct Partition {
     rules: Rules,
     pub(super) accounts: Accounts,
     pub(super) timers: Timers,
-    identities: Identities,
+    pub(super) identities: Identities,
     pub(super) clock: Ms,
     pub(super) cursor: Cursor,
     /// Identities are complete for records not older than this; older ones are `too_late` whatever `late` says.
@@ -141,29 +141,6 @@ impl Partition {
         Ok(Read { input, identity, hash, replayed })
     }
 
-    /// Reads a word of each part of the state that records to be folded soon will need, side by side, so that the processor
-    /// fetches them from memory together and not one after the other.
-    pub fn fetch<'r, 'a: 'r>(&self, reads: impl Iterator<Item = &'r Read<'a>> + Clone) {
-        let mut sum = 0;
-        for read in reads.clone() {
-            sum ^= self.identities.fetch(read.identity);
-            sum ^= u64::from(self.accounts.likely(read.hash));
-        }
-        for read in reads.clone() {
-            sum ^= self.accounts.fetch(read.hash);
-        }
-        for read in reads.clone() {
-            sum ^= self.accounts.fetch_body(read.hash);
-        }
-        for read in reads {
-            sum ^= self
-                .accounts
-                .find_warm(read.input.account, read.hash)
-                .map_or(0, |account| account.fetch(read.input.user));
-        }
-        std::hint::black_box(sum);
-    }
-
     /// Folds a record that was read, or tells why it could not be. `clock` is the partition's clock with this record.
     pub fn fold(
         &mut self,
@@ -208,7 +185,7 @@ impl Partition {
             self.engine.prepare(account, self.clock, &mut self.fx);
             Outcome::Duplicate
         } else if *replayed {
-            self.engine.usage(account, &Usage { time, ..input.clone() }, moment, &mut self.fx)
+            self.engine.usage(account, &Usage { time, ..Usage::clone(input) }, moment, &mut self.fx)
         } else {
             self.engine.usage(account, input, moment, &mut self.fx)
         };

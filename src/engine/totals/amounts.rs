@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Amount, slim};
 use crate::engine::catalog::{QuantityId, UnitId};
+use crate::engine::{Amount, slim};
 
 /// Which side paid for a record (docs/reference.md 6.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -37,6 +37,7 @@ struct Charge {
 }
 
 impl Cells {
+    #[inline]
     pub fn add(&mut self, quantity: QuantityId, amount: Amount) {
         match self.0.iter_mut().find(|(known, _)| *known == quantity) {
             Some((_, sum)) => *sum += amount,
@@ -64,6 +65,7 @@ impl Default for Charges {
 }
 
 impl Charges {
+    #[inline]
     pub fn add(&mut self, route: Route, unit: UnitId, amount: Amount) {
         if amount.is_zero() {
             return;
@@ -80,10 +82,6 @@ impl Charges {
                 None => more.push(Charge { amount, route, unit }),
             }
         }
-    }
-
-    pub fn fetch(&self) -> u64 {
-        u64::from(self.first.unit)
     }
 
     pub fn of(&self, route: Route, unit: UnitId) -> Amount {

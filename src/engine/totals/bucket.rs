@@ -53,10 +53,13 @@ impl Bucket {
         self.kinds.rows().map(|(name, cells)| (name, cells.as_slice()))
     }
 
-    /// Reads a word of each part, see `Account::fetch`.
-    pub(in crate::engine) fn fetch(&self) -> u64 {
-        let kinds = self.kinds.fetch(|cells| cells.as_slice().first().map_or(0, |cell| u64::from(cell.0)));
-        self.records ^ self.charges.fetch() ^ kinds
+    /// Reads a word ahead, see `engine/ahead.rs`.
+    pub(in crate::engine) fn fetch_kinds(&self) -> u64 {
+        self.kinds.fetch(|cells| cells.as_slice().len() as u64)
+    }
+
+    pub(in crate::engine) fn fetch_cells(&self) -> u64 {
+        self.kinds.fetch(|cells| cells.as_slice().first().map_or(0, |cell| u64::from(cell.0)))
     }
 
     /// As rows of a month's first two tables.

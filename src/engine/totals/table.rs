@@ -69,7 +69,7 @@ impl<T: Default> Table<T> {
         self.rows.iter().map(|(name, row)| (&**name, row))
     }
 
-    /// Reads a word of its first rows.
+    /// Reads a word of its first rows ahead, see `engine/ahead.rs`.
     pub fn fetch(&self, word: impl Fn(&T) -> u64) -> u64 {
         self.rows.iter().take(8).fold(0, |sum, (_, row)| sum ^ word(row))
     }
@@ -151,9 +151,13 @@ impl UserTable {
         &mut self.rows[place].1
     }
 
-    /// Reads a word of where the user's row is, most likely.
+    /// Reads a word of where the user's row is ahead, most likely.
     pub fn fetch(&self, user: u32) -> u64 {
         self.rows.get(user as usize).map_or(0, |(_, tally)| tally.records)
+    }
+
+    pub fn len(&self) -> usize {
+        self.rows.len()
     }
 
     pub fn rows(&self) -> impl Iterator<Item = (u32, &Tally)> {

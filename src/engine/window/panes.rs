@@ -25,7 +25,12 @@ struct Pane {
 
 impl Panes {
     pub fn fetch(&self) -> u64 {
-        self.panes.back().map_or(0, |pane| pane.low)
+        self.newest as u64
+    }
+
+    pub fn fetch_ends(&self) -> u64 {
+        let ends = [self.panes.front(), self.panes.back()];
+        ends.iter().flatten().fold(0, |sum, pane| sum ^ pane.low)
     }
 
     pub fn is_empty(&self) -> bool {

@@ -96,6 +96,7 @@ impl<'a> Envelope<'a> {
     }
 
     /// What is `bad_field` in usage and `bad_command` in commands.
+    #[inline]
     pub fn check_bounds(&self) -> Result<(), String> {
         let plain = self.plain;
         check_text("id", self.id, TEXT_BYTES_MAX, plain)?;
@@ -162,8 +163,8 @@ impl<'a> Attributes<'a> {
     }
 
     /// `plain`: none of the texts has a control character.
+    #[inline]
     pub fn envelope(self, key: Option<&'a [u8]>, plain: bool) -> Result<Envelope<'a>, Refusal> {
-        let not_cloudevent = |message| Refusal { reason: Reason::NotCloudevent, message };
         match self.specversion {
             Attribute::Text("1.0") => {}
             Attribute::Text(other) => {
@@ -176,11 +177,11 @@ impl<'a> Attributes<'a> {
         if let Attribute::Bytes = self.content_type {
             return Err(not_cloudevent("content-type: expected a text, found bytes that are not UTF-8".to_owned()));
         }
-        let id = self.id.required("id").map_err(not_cloudevent)?;
-        let source = self.source.required("source").map_err(not_cloudevent)?;
-        let kind = self.kind.required("type").map_err(not_cloudevent)?;
-        let subject = self.subject.optional("subject").map_err(not_cloudevent)?;
-        let time = self.time.optional("time").map_err(not_cloudevent)?;
+        let id = self.id.required("id")?;
+        let source = self.source.required("source")?;
+        let kind = self.kind.required("type")?;
+        let subject = self.subject.optional("subject")?;
+        let time = self.time.optional("time")?;
         let account = account(subject, key, plain).map_err(|message| Refusal { reason: Reason::BadKey, message })?;
         let (content_type, base64) = (self.content_type, self.base64);
         Ok(Envelope { id, source, kind, account, time, content_type, base64, plain })
@@ -218,20 +219,30 @@ pub(super) fn attribute<'a>(reader: &mut Reader<'a>) -> Result<Attribute<'a>, In
 }
 
 impl<'a> Attribute<'a> {
-    fn required(self, name: &str) -> Result<&'a str, String> {
+    #[inline]
+    fn required(self, name: &str) -> Result<&'a str, Refusal> {
         match self {
-            Attribute::Text("") => Err(format!("{name}: expected a text, found an empty one")),
-            Attribute::Text(text) => Ok(text),
-            other => Err(format!("{name}: expected a text, found {}", other.name())),
+            Attribute::Text(text) if !text.is_empty() => Ok(text),
+            other => Err(other.refused(name, "a text")),
         }
     }
 
-    fn optional(self, name: &str) -> Result<Option<&'a str>, String> {
+    #[inline]
+    fn optional(self, name: &str) -> Result<Option<&'a str>, Refusal> {
         match self {
             Attribute::Text(text) => Ok(Some(text)),
             Attribute::Absent => Ok(None),
-            other => Err(format!("{name}: expected a text or nothing, found {}", other.name())),
+            other => Err(other.refused(name, "a text or nothing")),
         }
+    }
+
+    #[cold]
+    fn refused(self, name: &str, expected: &str) -> Refusal {
+        let found = match self {
+            Attribute::Text("") => "an empty one",
+            other => other.name(),
+        };
+        not_cloudevent(format!("{name}: expected {expected}, found {found}"))
     }
 
     fn name(self) -> &'static str {
@@ -242,6 +253,11 @@ impl<'a> Attribute<'a> {
             Attribute::Other(found) => found,
         }
     }
+}
+
+#[cold]
+fn not_cloudevent(message: String) -> Refusal {
+    Refusal { reason: Reason::NotCloudevent, message }
 }
 
 /// The binary form: headers `ce_…` and `content-type`, of which the last of a name counts.
@@ -286,13 +302,24 @@ fn account<'a>(subject: Option<&'a str>, key: Option<&'a [u8]>, plain: bool) -> 
 /// 1 to `bytes_max` bytes without control characters, which `plain` says are not there.
 #[inline]
 pub(super) fn check_text(name: &str, text: &str, bytes_max: usize, plain: bool) -> Result<(), String> {
-    if text.is_empty() || text.len() > bytes_max {
-        return Err(format!("{name}: expected 1 to {bytes_max} bytes, found {}", text.len()));
-    }
-    if !plain && has_control(text) {
-        return Err(format!("{name}: expected no control characters, found {}", quote(text)));
-    }
-    Ok(())
+    check_length(name, text, bytes_max)?;
+    if plain || !has_control(text) { Ok(()) } else { Err(has_control_message(name, text)) }
+}
+
+/// 1 to `bytes_max` bytes.
+#[inline]
+pub(super) fn check_length(name: &str, text: &str, bytes_max: usize) -> Result<(), String> {
+    if text.is_empty() || text.len() > bytes_max { Err(length_message(name, text, bytes_max)) } else { Ok(()) }
+}
+
+#[cold]
+fn length_message(name: &str, text: &str, bytes_max: usize) -> String {
+    format!("{name}: expected 1 to {bytes_max} bytes, found {}", text.len())
+}
+
+#[cold]
+fn has_control_message(name: &str, text: &str) -> String {
+    format!("{name}: expected no control characters, found {}", quote(text))
 }
 
 fn not_seen(reader: &mut Reader<'_>, seen: &mut u16, bit: u16) -> Result<(), Invalid> {

@@ -4,7 +4,7 @@ use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
 
 use super::super::json::{Invalid, Kind, Reader};
-use super::envelope::{TEXT_BYTES_MAX, check_text};
+use super::envelope::{TEXT_BYTES_MAX, check_length, check_text};
 use super::{decimal, quote};
 use crate::engine::amount::DecimalError;
 use crate::engine::catalog::{DimensionId, QuantityId, REQUESTS, Role};
@@ -77,6 +77,7 @@ pub(super) fn meaning(catalog: &Catalog, name: &str) -> Meaning {
 }
 
 /// A field's value as far as fields may have one.
+#[derive(Clone, Copy)]
 pub(super) enum Value<'a> {
     /// null or an empty array.
     Absent,
@@ -86,8 +87,8 @@ pub(super) enum Value<'a> {
     Whole(i64),
     Number(&'a str),
     List(&'a [&'a str]),
-    /// What no field may be.
-    Other(String),
+    /// What no field may be, and why; in the arena.
+    Other(&'a str),
 }
 
 impl<'a> Fields<'a> {
@@ -170,7 +171,7 @@ impl<'a> Fields<'a> {
                 self.user = Some(text);
             }
             Known::Session => {
-                check_length(name, text)?;
+                check_length(name, text, TEXT_BYTES_MAX)?;
                 self.session = Some(text);
             }
             Known::Status => match text {
@@ -231,16 +232,18 @@ impl<'a> Fields<'a> {
     #[inline]
     fn dimension(&mut self, id: Option<DimensionId>, name: &str, value: Value<'a>) {
         let dimension = match value {
-            Value::Text(text) => match check_length(name, text) {
+            Value::Text(text) => match check_length(name, text, TEXT_BYTES_MAX) {
                 Ok(()) => Dimension::Text(text),
                 Err(message) => return self.bad_field(message),
             },
             Value::Bool(true) => Dimension::Text("true"),
             Value::Bool(false) => Dimension::Text("false"),
-            Value::List(elements) => match elements.iter().try_for_each(|element| check_length(name, element)) {
-                Ok(()) => Dimension::List(elements),
-                Err(message) => return self.bad_field(message),
-            },
+            Value::List(elements) => {
+                match elements.iter().try_for_each(|element| check_length(name, element, TEXT_BYTES_MAX)) {
+                    Ok(()) => Dimension::List(elements),
+                    Err(message) => return self.bad_field(message),
+                }
+            }
             Value::Other(message) => return self.bad_field(format!("{name}: {message}")),
             Value::Number(_) | Value::Whole(_) | Value::Absent => return,
         };
@@ -343,7 +346,7 @@ pub(super) fn value<'a>(reader: &mut Reader<'a>, arena: &'a Bump) -> Result<Valu
         Kind::Array => list(reader, arena)?,
         Kind::Object => {
             reader.skip()?;
-            Value::Other("expected a string, a number, a boolean or an array of strings, found an object".to_owned())
+            Value::Other("expected a string, a number, a boolean or an array of strings, found an object")
         }
     })
 }
@@ -363,19 +366,12 @@ fn list<'a>(reader: &mut Reader<'a>, arena: &'a Bump) -> Result<Value<'a>, Inval
         }
     }
     Ok(if let Some(kind) = other {
-        Value::Other(format!("expected only strings in the array, found {}", kind.name()))
+        Value::Other(arena.alloc_str(&format!("expected only strings in the array, found {}", kind.name())))
     } else if elements.len() > ELEMENTS_MAX {
-        Value::Other(format!("expected at most {ELEMENTS_MAX} elements, found {}", elements.len()))
+        Value::Other(arena.alloc_str(&format!("expected at most {ELEMENTS_MAX} elements, found {}", elements.len())))
     } else if elements.is_empty() {
         Value::Absent
     } else {
         Value::List(elements.into_bump_slice())
     })
-}
-
-fn check_length(name: &str, text: &str) -> Result<(), String> {
-    if text.is_empty() || text.len() > TEXT_BYTES_MAX {
-        return Err(format!("{name}: expected 1 to {TEXT_BYTES_MAX} bytes, found {}", text.len()));
-    }
-    Ok(())
 }

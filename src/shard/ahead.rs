@@ -1,0 +1,54 @@
+//! Fetching from memory what a group of records will need, before they are folded one after the other.
+//!
+//! An account's state is a tree of blocks. Followed for one record, each step waits for the one before; followed for all
+//! records of a group at once, step by step, the processor has the blocks of many accounts on their way at the same time.
+//! What is read is of no use but that it was read.
+
+use super::accounts::{Slot, Warm};
+use super::partition::{GROUP, Partition, Read};
+use crate::engine::users::UserIndex;
+
+#[derive(Clone, Copy)]
+struct Wanted<'r, 's> {
+    slot: Slot,
+    user: Option<&'r str>,
+    warm: Option<&'s Option<Warm>>,
+    index: Option<UserIndex>,
+}
+
+impl Partition {
+    /// Reads a word of each part of the state that these records will need, at most [`GROUP`] of them.
+    pub fn fetch<'r, 's, 'a: 'r>(&'s self, reads: impl Iterator<Item = &'r Read<'a>>) {
+        let mut sum = 0;
+        let mut all = [Wanted { slot: 0, user: None, warm: None, index: None }; GROUP];
+        let mut count = 0;
+        for (read, wanted) in reads.zip(&mut all) {
+            sum ^= self.identities.fetch(read.identity);
+            *wanted = Wanted { slot: self.accounts.likely(read.hash), user: read.input.user, ..*wanted };
+            count += 1;
+        }
+        let group = &mut all[..count];
+        for wanted in &mut *group {
+            wanted.warm = self.accounts.place(wanted.slot);
+        }
+        let warm = |wanted: &Wanted<'r, 's>| wanted.warm.and_then(Option::as_ref);
+        for wanted in &*group {
+            sum ^= warm(wanted).map_or(0, |warm| warm.armed as u64);
+        }
+        for wanted in &*group {
+            sum ^= warm(wanted).map_or(0, |warm| u64::from(warm.id.as_bytes()[0]) ^ warm.account.fetch());
+        }
+        for wanted in &mut *group {
+            let Some(account) = warm(wanted).map(|warm| &warm.account) else { continue };
+            sum ^= account.fetch_lists();
+            wanted.index = wanted.user.and_then(|name| account.likely_user(name));
+        }
+        for wanted in &*group {
+            sum ^= warm(wanted).map_or(0, |warm| warm.account.fetch_entries(wanted.index));
+        }
+        for wanted in &*group {
+            sum ^= warm(wanted).map_or(0, |warm| warm.account.fetch_ends(wanted.index));
+        }
+        std::hint::black_box(sum);
+    }
+}
