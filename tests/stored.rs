@@ -103,7 +103,7 @@ impl Player {
         let Ok(usage) = self.decoder.usage(&self.catalog, &raw, 65_536, &arena) else { return };
         let mut fx = Effects::default();
         let account = self.accounts.entry(usage.account.to_owned()).or_default();
-        self.engine.usage(account, &usage, Moment { clock, oldest: Ms::MIN }, &mut fx);
+        self.engine.usage(account, usage, Moment { clock, oldest: Ms::MIN }, &mut fx);
         let id = usage.account.to_owned();
         self.settle(&id, fx);
     }
@@ -202,6 +202,28 @@ fn a_record_changes_few_parts() {
     assert!(changed.len() <= 7, "expected at most 7 changed parts, found {changed:?}");
 }
 
+/// The older panes of a sliding window are parts of their own, which a record leaves as they are.
+#[test]
+fn a_record_leaves_older_panes_as_they_were_stored() {
+    let text = MANY.replace("scope = \"user\"\n", "").replace("late = \"1h\"", "late = \"5h\"");
+    let (catalog, _) = catalog::parse(&text, "many.toml").unwrap_or_else(|error| panic!("{error}"));
+    let mut player = Player::new(&Arc::new(catalog), true);
+    let (pane, begin) = (60_000, 1_800_000_000_000);
+    let mut written = Vec::new();
+    let mut before = Vec::new();
+    for n in 0..1_000 {
+        player.send(&format!(r#""type":"use","id":"r{n}","data":{{"tokens":{}}}"#, n + 1), begin + n * pane);
+        let after = encoded(&player.accounts["acme"], &player.engine.catalogs);
+        let changed = after.iter().filter(|part| !before.contains(*part));
+        written.push(changed.map(|part| part.bytes.len()).sum::<usize>());
+        before = after;
+    }
+    // With 300 panes in use: the head with up to 30 of them, and the group of which one has left.
+    let most = written[300..].iter().max().expect("records");
+    let whole: usize = before.iter().map(|part| part.bytes.len()).sum();
+    assert!(before.len() >= 10 && most * 2 < whole, "expected under half of {whole} bytes to be written, found {most}");
+}
+
 impl Player {
     fn send(&mut self, members: &str, clock: Ms) {
         let value = format!(r#"{{"specversion":"1.0","source":"test","subject":"acme",{members}}}"#);
@@ -210,7 +232,7 @@ impl Player {
         let usage = self.decoder.usage(&self.catalog, &raw, 65_536, &arena).expect("a usage record");
         let mut fx = Effects::default();
         let account = self.accounts.entry("acme".to_owned()).or_default();
-        self.engine.usage(account, &usage, Moment { clock, oldest: Ms::MIN }, &mut fx);
+        self.engine.usage(account, usage, Moment { clock, oldest: Ms::MIN }, &mut fx);
         self.settle("acme", fx);
     }
 

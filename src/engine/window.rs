@@ -6,7 +6,7 @@
 //! A sliding window W is cut into panes of W / 300. At clock c it holds the panes with an index over floor(c / pane) − 300;
 //! only panes that counted something are kept, with their running total.
 
-mod panes;
+pub(crate) mod panes;
 
 use serde::{Deserialize, Serialize};
 
@@ -78,16 +78,25 @@ impl Counter {
 
     /// Reads a word ahead, see `engine/ahead.rs`.
     pub(super) fn fetch(&self) -> u64 {
-        match self {
-            Counter::Sliding { panes: Some(panes), .. } => panes.fetch(),
-            _ => 0,
-        }
+        self.panes().map_or(0, Panes::fetch)
     }
 
     pub(super) fn fetch_panes(&self) -> u64 {
+        self.panes().map_or(0, Panes::fetch_ends)
+    }
+
+    /// The panes of a sliding window, if it counted something.
+    pub(crate) fn panes(&self) -> Option<&Panes> {
         match self {
-            Counter::Sliding { panes: Some(panes), .. } => panes.fetch_ends(),
-            _ => 0,
+            Counter::Sliding { panes, .. } => panes.as_deref(),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn panes_mut(&mut self) -> Option<&mut Panes> {
+        match self {
+            Counter::Sliding { panes, .. } => panes.as_deref_mut(),
+            _ => None,
         }
     }
 

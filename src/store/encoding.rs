@@ -1,8 +1,8 @@
 //! How an account is stored: a head, and pages of what may be many.
 //!
 //! A page holds a fixed range of users, grants, sessions, identities or rows of totals, so that its bytes change only when
-//! something in it does. Where all pages together are small they stand in the head; else each is a part of its own, cut
-//! into chunks of at most 64 KiB. What belongs to an account is what its head counts; other parts are of the past.
+//! something in it does. Where all pages together are small they stand in the head, but for older panes of sliding windows,
+//! which change least; else each is a part of its own, cut into chunks of at most 64 KiB. What belongs to an account is what its head counts; other parts are of the past.
 //!
 //! Every part begins with [`VERSION`]; the first chunk of a page then says how many follow. Everything else is postcard.
 //! Ids are those of the catalog that the head names by its hash. The same state gives the same bytes.
@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use crate::engine::{Account, Catalogs, Ms};
 
 /// Of the stored form; raised when it changes in a way that older programs cannot read.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 const PART_BYTES_MAX: usize = 60_000;
 const CHUNK_BITS: u32 = 6;
 /// Pages of this size together are kept in the head.
@@ -74,8 +74,11 @@ pub fn encode(account: &Account, catalogs: &Catalogs, out: &mut Vec<Part>) {
     let head = head::Head::of(account, catalogs, &mut pages);
     let Pages { bytes, mut places } = pages;
     places.sort_unstable_by_key(|(key, _)| *key);
-    let inline = if bytes.len() <= INLINE_BYTES_MAX { std::mem::take(&mut places) } else { Vec::new() };
-    let mut part = Vec::with_capacity(256 + if inline.is_empty() { 0 } else { bytes.len() + 8 * inline.len() });
+    let may_be_inline = |(key, _): &(PageKey, Range<usize>)| key.0 != pages::PANES;
+    let inline_bytes: usize = places.iter().filter(|page| may_be_inline(page)).map(|(_, place)| place.len()).sum();
+    let is_inline = |page: &(PageKey, Range<usize>)| inline_bytes <= INLINE_BYTES_MAX && may_be_inline(page);
+    let (inline, places): (Vec<_>, Vec<_>) = places.into_iter().partition(is_inline);
+    let mut part = Vec::with_capacity(256 + if inline.is_empty() { 0 } else { inline_bytes + 8 * inline.len() });
     part.push(VERSION);
     append(&mut part, &head);
     // A list of keys with bytes.

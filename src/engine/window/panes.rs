@@ -7,6 +7,13 @@ use serde::{Deserialize, Serialize};
 use super::PANES;
 use crate::engine::Amount;
 
+/// Panes that are stored together: those of one group do not change once a newer one has begun, but by late records.
+const PANES_OF_GROUP: i64 = 30;
+/// Numbers of groups come again after so many; the panes of a window lie in at most 11.
+pub const GROUPS: u32 = 16;
+/// Fewer panes than this are stored as one.
+const GROUPED_FROM: usize = 45;
+
 /// Panes in order of their index. All of them lie within 300 of the newest, so that the low 16 bits of an index tell it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Panes {
@@ -18,7 +25,7 @@ pub struct Panes {
 /// An amount (under 2¹¹²: limits hold less than 10²⁰, which is 2⁹⁷ of its ninth decimal) above the low 16 bits of the index.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "(u16, u128)", into = "(u16, u128)")]
-struct Pane {
+pub struct Pane {
     low: u64,
     high: u64,
 }
@@ -90,6 +97,40 @@ impl Panes {
             kept >= cap
         });
         leaving.filter(|_| cap.is_positive()).map(|pane| pane.index(self.newest))
+    }
+
+    /// Where there are many: all groups but the newest, each with its number, oldest first.
+    pub fn older_groups(&self) -> Vec<(u32, Vec<Pane>)> {
+        let mut groups: Vec<(u32, Vec<Pane>)> = Vec::new();
+        if self.panes.len() < GROUPED_FROM {
+            return groups;
+        }
+        for pane in self.panes.iter().take(self.panes.len() - self.newest_group().len()) {
+            let number = (pane.index(self.newest) / PANES_OF_GROUP) as u32 % GROUPS;
+            match groups.last_mut().filter(|(last, _)| *last == number) {
+                Some((_, group)) => group.push(*pane),
+                None => groups.push((number, vec![*pane])),
+            }
+        }
+        groups
+    }
+
+    /// Keeps only the panes that [`Panes::older_groups`] does not give.
+    pub fn keep_newest_group(&mut self) {
+        self.panes = self.newest_group();
+    }
+
+    fn newest_group(&self) -> VecDeque<Pane> {
+        let begins = self.newest / PANES_OF_GROUP * PANES_OF_GROUP;
+        self.panes.iter().filter(|pane| pane.index(self.newest) >= begins).copied().collect()
+    }
+
+    /// Puts back panes of older groups, in any order.
+    pub fn join(&mut self, older: Vec<Pane>) {
+        let mut all = older;
+        all.extend(&self.panes);
+        all.sort_by_key(|pane| pane.index(self.newest));
+        self.panes = all.into();
     }
 
     /// Grows by doubling, but never past what a window can hold.

@@ -40,7 +40,8 @@ struct StateHead<'a> {
     balances: Vec<BalanceHead>,
     grants_issued: u64,
     grant_pages: Vec<u32>,
-    limits: u32,
+    /// Pages of older panes; `None`: all limits are as they were made.
+    limits: Option<Vec<u32>>,
     users: u32,
     seats_epoch: u32,
     appeared: u32,
@@ -109,10 +110,7 @@ impl<'a> Head<'a> {
 
 impl<'a> StateHead<'a> {
     fn of(state: &'a State, catalogs: &Catalogs, pages: &mut Pages) -> StateHead<'a> {
-        let limits = state.limits.iter().all(|limit| limit.is_fresh());
-        if !limits {
-            pages.add((pages::LIMITS, 0), &state.limits);
-        }
+        let fresh = state.limits.iter().all(|limit| limit.is_fresh());
         let balances = state.balances.iter().map(|balance| BalanceHead {
             unit: balance.unit,
             debt: balance.debt,
@@ -136,7 +134,7 @@ impl<'a> StateHead<'a> {
             balances: balances.collect(),
             grants_issued: state.grants_issued,
             grant_pages: pages::put_grants(&state.balances, pages),
-            limits: if limits { 0 } else { state.limits.len() as u32 },
+            limits: if fresh { None } else { Some(pages::put_limits(&state.limits, pages)) },
             users: pages::put_users(users, pages),
             seats_epoch: users.seats_epoch,
             appeared: users.appeared,
@@ -152,9 +150,9 @@ impl<'a> StateHead<'a> {
         let mut users = Users::default();
         (users.seats_epoch, users.appeared, users.denied_epoch) = (self.seats_epoch, self.appeared, self.denied_epoch);
         pages::users(self.users, stored, &mut users)?;
-        let limits = match self.limits {
-            0 => State::fresh_limits(catalogs.get(catalog), self.plan),
-            _ => stored.page((pages::LIMITS, 0))?,
+        let limits = match &self.limits {
+            None => State::fresh_limits(catalogs.get(catalog), self.plan),
+            Some(older) => pages::limits(older, stored)?,
         };
         Ok(Box::new(State {
             catalog: catalog as u32,

@@ -1,9 +1,11 @@
 //! What may be many, by pages.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use super::head::BalanceHead;
-use super::{DecodeError, PageKey, Pages, Stored};
+use super::{DecodeError, PageKey, Pages, PartKey, Stored};
 use crate::engine::balance::Balance;
 use crate::engine::calendar::MonthId;
 use crate::engine::catalog::{LimitIndex, UnitId};
@@ -13,15 +15,18 @@ use crate::engine::limits::LimitState;
 use crate::engine::sessions::{Session, Sessions};
 use crate::engine::totals::{Row, RowRef, Totals};
 use crate::engine::users::{User, UserExtra, Users};
+use crate::engine::window::panes::{GROUPS, Pane, Panes};
 use crate::engine::{Catalogs, Ms};
 
 const USERS: u8 = 1;
 const GRANTS: u8 = 2;
-pub const LIMITS: u8 = 3;
+const LIMITS: u8 = 3;
 const SESSIONS: u8 = 4;
 const CLOSED_SESSIONS: u8 = 5;
 const IDENTITIES: u8 = 6;
 pub const PERIODS: u8 = 7;
+/// Groups of panes of the account's sliding windows, but the newest.
+pub const PANES: u8 = 8;
 /// From here on the kind also holds a part of the month.
 const TOTALS: u8 = 128;
 
@@ -79,6 +84,44 @@ pub fn users(count: u32, stored: &Stored<'_>, users: &mut Users) -> Result<(), D
         }
     }
     Ok(())
+}
+
+/// The account's limits, and which pages hold the older panes of their sliding windows.
+pub fn put_limits(limits: &[LimitState], pages: &mut Pages) -> Vec<u32> {
+    let mut listed = Vec::new();
+    let mut kept = Cow::Borrowed(limits);
+    for (place, limit) in limits.iter().enumerate() {
+        let older = limit.counter.panes().map_or_else(Vec::new, Panes::older_groups);
+        if !older.is_empty()
+            && let Some(panes) = kept.to_mut()[place].counter.panes_mut()
+        {
+            panes.keep_newest_group();
+        }
+        for (group, panes) in older {
+            let page = place as u32 * GROUPS + group;
+            pages.add((PANES, page), &panes);
+            listed.push(page);
+        }
+    }
+    pages.add((LIMITS, 0), &kept);
+    listed
+}
+
+pub fn limits(listed: &[u32], stored: &Stored<'_>) -> Result<Vec<LimitState>, DecodeError> {
+    let mut limits = stored.page::<LimitState>((LIMITS, 0))?;
+    for of_limit in listed.chunk_by(|a, b| a / GROUPS == b / GROUPS) {
+        let mut older = Vec::new();
+        for page in of_limit {
+            older.extend(stored.page::<Pane>((PANES, *page))?);
+        }
+        let limit = limits.get_mut((of_limit[0] / GROUPS) as usize);
+        let Some(panes) = limit.and_then(|limit| limit.counter.panes_mut()) else {
+            let message = "expected a sliding window for its panes, found none".to_owned();
+            return Err(DecodeError::Damaged { key: PartKey::HEAD, message });
+        };
+        panes.join(older);
+    }
+    Ok(limits)
 }
 
 /// A grant with its unit, and whether it is in front.
