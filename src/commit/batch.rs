@@ -6,6 +6,7 @@ use std::time::Instant;
 use hashbrown::HashMap;
 
 use super::journal::{JournalRecord, Run};
+use super::share::{WHOLE, part_of, taken_of};
 use crate::config::daemon::Kafka;
 use crate::engine::effects::Refusal;
 use crate::engine::{Ms, Notice, Outcome};
@@ -18,7 +19,7 @@ use crate::wire::body::kind;
 use crate::wire::notice::{CauseInput, Envelope, write_notice};
 use crate::wire::quarantine::{Origin, Quarantined};
 
-/// Notices of one batch, at most.
+/// Notices of one batch, and records for quarantine, at most.
 const NOTICES_MAX: usize = 20_000;
 /// Bytes of notices, of quarantined records and of inputs of one batch, at most; one input may exceed it.
 const BYTES_MAX: usize = 8 << 20;
@@ -26,6 +27,8 @@ const BYTES_MAX: usize = 8 << 20;
 /// 256 KiB.
 const ACCEPTED_MAX: usize = 8_000;
 const TOLD_MAX: usize = 10_000;
+/// Bytes of checkpoints in one batch, at most.
+pub const SLICE_BYTES_MAX: usize = 4 << 20;
 /// Inputs that alternate make a run each.
 const RUNS_MAX: usize = 4_000;
 
@@ -92,6 +95,23 @@ pub struct Batch {
     pub tally: Tally,
     /// Records and bytes folded, by `Input::index`.
     pub read: [(u64, u64); 2],
+    /// Of the bounds of what it writes, in parts of [`WHOLE`].
+    pub share: u32,
+}
+
+impl Batch {
+    /// How much it writes of what a batch may write, in parts of [`WHOLE`].
+    pub fn taken(&self) -> u32 {
+        let quarantined = self.quarantined.iter().map(Quarantined::len).sum();
+        let by_bytes = taken_of(BYTES_MAX, self.notices.bytes.len().max(quarantined));
+        let by_state = taken_of(SLICE_BYTES_MAX, self.state.bytes_len());
+        by_bytes.max(by_state).max(taken_of(NOTICES_MAX, self.notices.len().max(self.quarantined.len())))
+    }
+
+    /// Whether what it wrote would be less under this share. A claim writes what it must.
+    pub fn exceeds(&self, share: u32) -> bool {
+        self.follows.is_none() && self.share > share && self.taken() / 4 * 3 >= share
+    }
 }
 
 /// A batch that is being folded.
@@ -110,6 +130,8 @@ pub struct OpenBatch {
     pub tally: Tally,
     pub read: [(u64, u64); 2],
     pub started: Instant,
+    /// Of the bounds of what it writes, in parts of [`WHOLE`].
+    pub share: u32,
     current: Option<(Input, Head)>,
 }
 
@@ -128,6 +150,7 @@ impl OpenBatch {
             tally: Tally::default(),
             read: [(0, 0); 2],
             started,
+            share: WHOLE,
             current: None,
         }
     }
@@ -182,12 +205,12 @@ impl OpenBatch {
         let bytes = self.read[0].1 + self.read[1].1;
         records as usize >= records_max
             || bytes as usize >= BYTES_MAX
-            || self.quarantined_bytes >= BYTES_MAX
+            || self.quarantined_bytes >= part_of(BYTES_MAX, self.share)
             || self.runs.len() >= RUNS_MAX
             || accepted >= ACCEPTED_MAX
             || self.digests.len() >= TOLD_MAX
-            || self.notices.entries.len() >= NOTICES_MAX
-            || self.notices.bytes.len() >= BYTES_MAX
+            || self.notices.entries.len().max(self.quarantined.len()) >= part_of(NOTICES_MAX, self.share)
+            || self.notices.bytes.len() >= part_of(BYTES_MAX, self.share)
     }
 
     /// For each account with notices its hash and the digest of its notices, in order of hash.
@@ -242,8 +265,8 @@ impl Sink for OpenBatch {
 
     fn is_full(&self) -> bool {
         // Timers take half of a batch at most, so that inputs go on between the parts of a mass of them.
-        self.notices.entries.len() >= NOTICES_MAX / 2
-            || self.notices.bytes.len() >= BYTES_MAX / 2
+        self.notices.entries.len() >= part_of(NOTICES_MAX / 2, self.share)
+            || self.notices.bytes.len() >= part_of(BYTES_MAX / 2, self.share)
             || self.digests.len() >= TOLD_MAX / 2
     }
 }

@@ -12,6 +12,7 @@
 //!   then offsets go out with exactly that metadata.
 //! - Buffers are kept until the outcome is known. After an unknown outcome the producer is created anew, which ends the
 //!   old transaction, and the journal says whether it was committed.
+//! - What is too large for a transaction's time goes out in one for each partition, then is folded again in smaller batches.
 
 use std::ffi::CString;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use super::kafka::{Cluster, Membership, Transactions};
 use super::ownership::Ownership;
 use super::producer::{Delivered, Fault, TRANSACTION_TIMEOUT, topic_name};
 use super::reader::{BROKERS_AWAY_MAX, wait_out};
+use super::share::Pace;
 use super::stop::Stop;
 use crate::config::daemon::Topics;
 use crate::ingest::native::Outgoing;
@@ -33,6 +35,8 @@ use crate::telemetry::Metrics;
 
 /// How long the coordinator may take for one call before its outcome counts as unknown.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a transaction's records may take, so that it is aborted from here and not by the coordinator.
+const SEND_TIME: Duration = TRANSACTION_TIMEOUT.saturating_sub(Duration::from_secs(2));
 const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long it may take until a member hears that a partition is another's: more than its session timeout.
 const LOSS_HEARD_MAX: Duration = Duration::from_secs(60);
@@ -44,6 +48,8 @@ pub trait Committed {
     fn committed(&mut self, batch: Batch, places: Places);
     /// The batch's epoch is over: it was not and will not be committed.
     fn dropped(&mut self, batch: Batch);
+    /// The batch is too large for a transaction's time: its partition is recovered, and folds in smaller ones.
+    fn refold(&mut self, batch: Batch);
     /// The last record in a partition's journal, read after its open transactions ended.
     fn last_journaled(&mut self, partition: i32) -> Result<Option<Journaled>, Stop>;
 }
@@ -79,6 +85,8 @@ pub struct Committer<K: Cluster, C> {
     pub metrics: Arc<Metrics>,
     /// True while the committer waits: a batch that is closed now goes out at once.
     pub idle: Arc<AtomicBool>,
+    /// How much batches may write.
+    pub pace: Pace,
     /// Of the embedded broker, which has no isolation: an abort ends the daemon.
     pub mock: bool,
     pub producer: Option<K::Producer>,
@@ -146,7 +154,8 @@ impl<K: Cluster, C: Committed> Committer<K, C> {
             if self.mock {
                 return Err(Stop::broker(format!("the embedded broker failed a transaction: {fault:?}")));
             }
-            match self.settle(fault, &mut batches)? {
+            let timed_out = self.cluster.now() - begun >= TRANSACTION_TIMEOUT;
+            match self.settle(fault, timed_out, &mut batches)? {
                 Settled::NotCommitted => {}
                 Settled::Committed(places) => {
                     for (batch, places) in batches.into_iter().zip(places) {
@@ -154,6 +163,14 @@ impl<K: Cluster, C: Committed> Committer<K, C> {
                     }
                     return Ok(());
                 }
+            }
+            if let [batch] = &batches[..]
+                && self.pace.is_stuck()
+                && batch.exceeds(self.pace.share())
+            {
+                self.pace.forget();
+                batches.drain(..).for_each(|batch| self.sink.refold(batch));
+                return Ok(());
             }
             self.cluster.sleep(Duration::from_millis(20u64 << attempt.min(6)));
         }
@@ -164,25 +181,26 @@ impl<K: Cluster, C: Committed> Committer<K, C> {
         )))
     }
 
-    /// After a fault: whether the batches were committed nevertheless.
-    fn settle(&mut self, fault: Fault, batches: &mut Vec<Batch>) -> Result<Settled, Stop> {
+    /// After a fault: whether the batches were committed nevertheless. What timed out was fenced by the coordinator itself,
+    /// not by another process.
+    fn settle(&mut self, fault: Fault, timed_out: bool, batches: &mut Vec<Batch>) -> Result<Settled, Stop> {
         match fault {
             Fault::Abort(_) => {
                 let aborted = self.producer.as_ref().map(|producer| producer.abort(CALL_TIMEOUT));
                 match aborted {
                     Some(Ok(())) => return Ok(Settled::NotCommitted),
-                    Some(Err(Fault::Fenced(text))) => self.note_fence(&text)?,
+                    Some(Err(Fault::Fenced(text))) if !timed_out => self.note_fence(&text)?,
                     _ => {}
                 }
             }
-            Fault::Fenced(text) => self.note_fence(&text)?,
+            Fault::Fenced(text) if !timed_out => self.note_fence(&text)?,
             Fault::Hopeless(code, text) => {
                 return Err(Stop::config(format!(
                     "expected the broker to take what meterd writes, found {code}: {text}: check max.message.bytes and \
                      the ACLs of meterd's topics"
                 )));
             }
-            Fault::Unknown(_) => {}
+            Fault::Fenced(_) | Fault::Unknown(_) => {}
         }
         self.metrics.outcome_unknown();
         self.producer = None;
@@ -291,7 +309,15 @@ impl<K: Cluster, C: Committed> Committer<K, C> {
         if self.producer.is_none() {
             self.open().map_err(|stop| Fault::Unknown(stop.message))?;
         }
-        let producer = self.producer.as_ref().expect("opened above");
+        let begun = self.cluster.now();
+        let result = self.transact(batches);
+        let (taken, now) = (batches.iter().map(Batch::taken).sum(), self.cluster.now());
+        self.pace.note(taken, now - begun, now);
+        result
+    }
+
+    fn transact(&self, batches: &mut [Batch]) -> Result<Vec<Delivered>, Fault> {
+        let producer = self.producer.as_ref().expect("the attempt opened it");
         let names = Names {
             events: topic_name(&self.topics.events),
             dlq: topic_name(&self.topics.dlq),
@@ -301,12 +327,13 @@ impl<K: Cluster, C: Committed> Committer<K, C> {
         // The generation is known before anything is sent, so that the journal can name it; the metadata that fences is
         // taken after the drain.
         let generation = self.cluster.membership().map_or(-1, |membership| membership.generation());
+        let begun = self.cluster.now();
         producer.begin()?;
         for batch in batches.iter_mut() {
             batch.record.writer.generation = generation;
             self.send_batch(producer, &names, batch)?;
         }
-        let delivered = producer.drain(TRANSACTION_TIMEOUT)?;
+        let delivered = producer.drain(SEND_TIME.saturating_sub(self.cluster.now() - begun))?;
         self.send_offsets(producer, batches)?;
         producer.commit(CALL_TIMEOUT)?;
         Ok(delivered)

@@ -11,6 +11,7 @@ pub mod producer;
 pub mod reader;
 pub mod recovery;
 pub mod replay;
+pub mod share;
 pub mod state_copy;
 pub mod ways_out;
 

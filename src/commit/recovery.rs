@@ -130,7 +130,6 @@ impl<L: Log> Recovery<L> {
         let tail = Tail { records, cut, configurations: state.configurations, genesis };
         let recovered = self.fold(partition, &tail, state.accounts, (state.stored, state_high))?;
         let took = self.reader.now() - begun;
-        self.metrics.recovered(took);
         tracing::info!(
             partition,
             accounts = recovered.fold.accounts_len(),

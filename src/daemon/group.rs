@@ -17,17 +17,18 @@ use crate::telemetry::Metrics;
 /// nothing again.
 const DRAIN_AT_REVOKE: Duration = Duration::from_secs(2);
 
-/// A partition to be recovered.
+/// A partition that was given to this instance, to be recovered.
 #[derive(Clone, Copy, Debug)]
-pub struct Job {
+pub struct Assignment {
     pub partition: i32,
     pub epoch: u64,
+    pub at: Instant,
 }
 
 pub struct Group {
     pub ownership: Arc<Ownership>,
     pub partitions: i32,
-    pub recoveries: Sender<Job>,
+    pub recoveries: Sender<Assignment>,
     pub shards: Shards,
     pub accounts: Orders,
     pub store: Sender<ToStore>,
@@ -88,7 +89,7 @@ impl Rebalance for Group {
             let epoch = self.ownership.assign(partition);
             tracing::info!(partition, epoch, "assigned");
             // The recovery threads are gone only while the daemon stops.
-            let _stopping = self.recoveries.send(Job { partition, epoch });
+            let _stopping = self.recoveries.send(Assignment { partition, epoch, at: Instant::now() });
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
+use super::group::Assignment;
 use crate::commit::batch::Batch;
 use crate::commit::committer::Places;
 use crate::commit::configuration::FoldConfiguration;
@@ -23,8 +24,7 @@ pub enum ToShard {
     },
     /// Recovered; to be claimed, then live.
     Recovered {
-        partition: i32,
-        epoch: u64,
+        assignment: Assignment,
         recovered: Box<Recovered>,
     },
     Committed(Box<Outcome>),

@@ -52,6 +52,7 @@ use crate::commit::ownership::Ownership;
 use crate::commit::producer::{Instance, topic_name};
 use crate::commit::reader::Reader;
 use crate::commit::recovery::Recovery;
+use crate::commit::share::{Pace, Share};
 use crate::commit::ways_out::WaysOut;
 use crate::config::{self, Config};
 use crate::ingest::consumer::{Backlog, Context, Fetched, InputConsumer, Orders, Route};
@@ -171,6 +172,7 @@ impl Parts {
         let (to_ends, ends_inbox) = unbounded();
         let (jobs, jobs_inbox) = unbounded();
         let idle = Arc::new(AtomicBool::new(false));
+        let share = Arc::<Share>::default();
 
         let group_consumer = Arc::new(self.consumer(&settings::group_consumer(&self.config))?);
         let free_consumer = Arc::new(self.consumer(&settings::free_consumer(&self.config))?);
@@ -183,6 +185,7 @@ impl Parts {
                 inbox,
                 committer: to_committer.clone(),
                 committer_idle: Arc::clone(&idle),
+                share: Arc::clone(&share),
                 orders: orders.clone(),
                 backlog: backlog.clone(),
                 ends: to_ends.clone(),
@@ -203,6 +206,8 @@ impl Parts {
             metrics: Arc::clone(&self.metrics),
             feed: feed.clone(),
             needed: Arc::clone(&needed),
+            ownership: Arc::clone(&ownership),
+            recoveries: jobs.clone(),
             recovery: self.recovery(&current)?,
         };
         let topics = self.config.kafka.topics.clone();
@@ -219,6 +224,7 @@ impl Parts {
             sink,
             metrics: Arc::clone(&self.metrics),
             idle,
+            pace: Pace::new(share),
             mock: self.options.mock,
             producer: None,
             fenced: Vec::new(),

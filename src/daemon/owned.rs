@@ -15,16 +15,18 @@ use bumpalo::collections::Vec as BumpVec;
 use crossbeam_channel::Sender;
 
 use super::clock::Now;
+use super::group::Assignment;
 use super::queue::Queue;
 use super::settings::Settings;
 use crate::commit::accepted::Accepted;
-use crate::commit::batch::{Batch, Names, Notices, OpenBatch};
+use crate::commit::batch::{Batch, Names, Notices, OpenBatch, SLICE_BYTES_MAX};
 use crate::commit::committer::Places;
 use crate::commit::configuration::FoldConfiguration;
 use crate::commit::journal::{Genesis, JournalRecord, Position, Writer};
 use crate::commit::marks::Marks;
 use crate::commit::recovery::Recovered;
 use crate::commit::replay::clock_of;
+use crate::commit::share::part_of;
 use crate::engine::effects::Refusal;
 use crate::engine::{self, Catalog, Ms};
 use crate::ingest::consumer::{Backlog, Fetched};
@@ -43,11 +45,11 @@ const AGREE_MIN: Ms = 1_000;
 const WITNESS_AGAIN: Duration = Duration::from_secs(10);
 /// Bytes of checkpoints in one commit: as few as keep their interval, so that no commit takes long.
 const SLICE_BYTES_MIN: usize = 128 << 10;
-const SLICE_BYTES_MAX: usize = 4 << 20;
 
 pub struct Owned {
     pub number: i32,
     pub epoch: u64,
+    pub assigned: Instant,
     pub fold: Partition,
     pub phase: Phase,
     /// The last batch that was closed.
@@ -121,7 +123,8 @@ pub struct Turned {
 }
 
 impl Owned {
-    pub fn new(number: i32, epoch: u64, recovered: Recovered, names: Arc<Names>, now: Now) -> Owned {
+    pub fn new(assignment: Assignment, recovered: Recovered, names: Arc<Names>, now: Now) -> Owned {
+        let Assignment { partition: number, epoch, at: assigned } = assignment;
         let follows = Some((recovered.stored, recovered.state_end));
         let Recovered { sequence, position, marks, genesis, place, configured, configuration, .. } = recovered;
         let (fold, unrepeatable) = (recovered.fold, recovered.unrepeatable);
@@ -137,6 +140,7 @@ impl Owned {
         Owned {
             number,
             epoch,
+            assigned,
             phase: Phase::Claiming,
             sequence,
             open: OpenBatch::new(Arc::clone(&names), number, now.steady),
@@ -184,6 +188,13 @@ impl Owned {
 
     pub fn fetched(&mut self, input: Input, fetched: Fetched, backlog: &Backlog) {
         self.queues[input.index()].fetched(fetched, backlog);
+    }
+
+    /// What batches write from the next one on takes no more than this share of its bounds.
+    pub fn use_share(&mut self, share: u32) {
+        if self.open.is_empty() {
+            self.open.share = share;
+        }
     }
 
     /// Folds what can be folded now.
@@ -408,6 +419,8 @@ impl Owned {
         let late_ms = self.fold.catalogs().current().late_ms;
         let end = Position { next: self.next_offsets(), clock: self.fold.clock(), cursor: self.fold.cursor() };
         let mut open = OpenBatch::new(Arc::clone(&self.names), self.number, now.steady);
+        // Until it is told another.
+        open.share = self.open.share;
         std::mem::swap(&mut open, &mut self.open);
         self.open.notices = std::mem::take(&mut self.spare).emptied();
         open.tally.conservation_violations += self.fold.take_violations();
@@ -448,18 +461,20 @@ impl Owned {
             follows: self.follows.take(),
             tally: open.tally,
             read: open.read,
+            share: open.share,
         }
     }
 
     fn slice(&mut self, settings: &Settings, now: Now, turn: bool) -> StateWrites {
         let mut state = StateWrites::default();
         let through = self.slice_through(settings, now);
+        let most = part_of(SLICE_BYTES_MAX, self.open.share);
         if std::mem::take(&mut self.unrepeatable) {
             self.fold.slice(u64::MAX, usize::MAX, &mut state);
         } else if self.draining.is_some() {
-            self.fold.slice(through, SLICE_BYTES_MAX, &mut state);
+            self.fold.slice(through, most, &mut state);
         } else if turn {
-            self.fold.slice(through, self.slice_bytes, &mut state);
+            self.fold.slice(through, self.slice_bytes.min(most), &mut state);
             let late = self.checkpoint_age(now) > settings.checkpoint + settings.checkpoint / 8;
             let bytes = if late { self.slice_bytes * 2 } else { self.slice_bytes / 2 };
             self.slice_bytes = bytes.clamp(SLICE_BYTES_MIN, SLICE_BYTES_MAX);

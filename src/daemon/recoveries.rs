@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
 
-use super::group::{Job, Shards};
+use super::group::{Assignment, Shards};
 use super::message::ToShard;
 use crate::commit::Stop;
 use crate::commit::ownership::Ownership;
@@ -15,13 +15,14 @@ pub struct Recoveries {
     pub recovery: Recovery<Reader>,
     pub ownership: Arc<Ownership>,
     pub shards: Shards,
-    pub jobs: Receiver<Job>,
+    pub jobs: Receiver<Assignment>,
 }
 
 impl Recoveries {
     /// Until the channel ends.
     pub fn run(self) -> Result<(), Stop> {
-        for Job { partition, epoch } in &self.jobs {
+        for assignment in &self.jobs {
+            let Assignment { partition, epoch, .. } = assignment;
             let owned = || self.ownership.holds(partition, epoch);
             if !owned() {
                 continue;
@@ -30,7 +31,7 @@ impl Recoveries {
                 Ok(Some(_)) if !owned() => {}
                 Ok(Some(recovered)) => {
                     let recovered = Box::new(recovered);
-                    self.shards.send(partition, ToShard::Recovered { partition, epoch, recovered });
+                    self.shards.send(partition, ToShard::Recovered { assignment, recovered });
                 }
                 Ok(None) => {}
                 // What another owner does meanwhile may look like a fault from here.

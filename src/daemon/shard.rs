@@ -10,12 +10,14 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::answers;
 use super::clock::Now;
+use super::group::Assignment;
 use super::message::{Outcome, ToShard};
 use super::owned::{Owned, Phase, Turned};
 use super::settings::Settings;
 use crate::commit::Stop;
 use crate::commit::batch::{Batch, Names};
 use crate::commit::configuration::FoldConfiguration;
+use crate::commit::share::Share;
 use crate::engine::calendar::format_time;
 use crate::engine::{Catalog, Ms};
 use crate::ingest::consumer::{Backlog, Order, Orders};
@@ -43,6 +45,7 @@ pub struct Shard {
     pub inbox: Receiver<ToShard>,
     pub committer: Sender<Vec<Batch>>,
     pub committer_idle: Arc<AtomicBool>,
+    pub share: Arc<Share>,
     /// By `Input::index`.
     pub orders: [Orders; 2],
     pub backlog: [Arc<Backlog>; 2],
@@ -123,11 +126,12 @@ impl Shard {
                 }
             }
             // Of an assignment that ended while it was recovered: the next one may have been faster.
-            ToShard::Recovered { partition, epoch, .. }
+            ToShard::Recovered { assignment: Assignment { partition, epoch, .. }, .. }
                 if state.owned.get(&partition).is_some_and(|owned| owned.epoch > epoch) => {}
-            ToShard::Recovered { partition, epoch, recovered } => {
+            ToShard::Recovered { assignment, recovered } => {
+                let partition = assignment.partition;
                 let configuration = Arc::clone(&recovered.configuration);
-                let owned = Owned::new(partition, epoch, *recovered, Arc::clone(&self.names), now);
+                let owned = Owned::new(assignment, *recovered, Arc::clone(&self.names), now);
                 state.owned.insert(partition, owned);
                 // Recovered under the configuration of before a reload that came meanwhile.
                 let outdated = state.reload.as_ref().is_some_and(|(_, latest)| latest.hash() != configuration.hash());
@@ -139,6 +143,10 @@ impl Shard {
             ToShard::Dropped { partition, epoch } => {
                 if state.owned.get(&partition).is_some_and(|owned| owned.epoch == epoch) {
                     self.forget(state, partition);
+                    for orders in &self.orders {
+                        // What was fetched for it is nobody's. A consumer that is gone has said why.
+                        let _stopping = orders.send(Order::Stop { partition });
+                    }
                 }
             }
             ToShard::Ends { partition, epoch, ends, asked } => {
@@ -186,7 +194,10 @@ impl Shard {
                 // A consumer that is gone has said why; the daemon is stopping.
                 let _stopping = self.orders[input.index()].send(order);
             }
-            tracing::info!(partition = owned.number, offsets = ?owned.next_offsets(), "live");
+            let took = now.since(owned.assigned);
+            self.metrics.recovered(took);
+            let took_ms = took.as_millis() as u64;
+            tracing::info!(partition = owned.number, offsets = ?owned.next_offsets(), took_ms, "live");
         }
         Ok(())
     }
@@ -213,6 +224,7 @@ impl Shard {
             } else if state.reloading.contains(number) {
                 continue;
             }
+            owned.use_share(self.share.present());
             let held_before = owned.phase == Phase::Held;
             let turned = owned.turn(&self.settings, now, &self.backlog);
             if owned.phase == Phase::Held && !held_before {

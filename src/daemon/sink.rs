@@ -7,13 +7,14 @@ use crossbeam_channel::Sender;
 use tokio::sync::broadcast;
 
 use super::clock;
-use super::group::Shards;
+use super::group::{Assignment, Shards};
 use super::message::{Outcome, ToShard};
 use super::store_writer::ToStore;
 use crate::commit::Stop;
 use crate::commit::batch::Batch;
 use crate::commit::committer::{Committed, Journaled, Places};
 use crate::commit::kafka::Log;
+use crate::commit::ownership::Ownership;
 use crate::commit::reader::wait_out;
 use crate::commit::recovery::Recovery;
 use crate::ingest::raw::Input;
@@ -29,6 +30,8 @@ pub struct Sink<L> {
     pub metrics: Arc<Metrics>,
     pub feed: broadcast::Sender<Arc<NoticeLine>>,
     pub needed: Needed,
+    pub ownership: Arc<Ownership>,
+    pub recoveries: Sender<Assignment>,
     /// Looks into the journal after an unknown outcome.
     pub recovery: Recovery<L>,
 }
@@ -64,6 +67,19 @@ impl<L: Log> Committed for Sink<L> {
         let (partition, epoch) = (batch.partition, batch.epoch);
         tracing::info!(partition, epoch, batch = batch.record.sequence, "a batch of a dead epoch was dropped");
         self.shards.send(partition, ToShard::Dropped { partition, epoch });
+    }
+
+    fn refold(&mut self, batch: Batch) {
+        let (partition, at) = (batch.partition, self.recovery.reader.now());
+        let renewed = self.ownership.renew(partition, batch.epoch);
+        // Heard by the shard before what is recovered.
+        self.dropped(batch);
+        if let Some(epoch) = renewed {
+            tracing::warn!(partition, epoch, "a batch took too long to commit: it is folded again in smaller ones");
+            let _stopping = self.store.send(ToStore::Released { partition });
+            // The recovery threads are gone only while the daemon stops.
+            let _stopping = self.recoveries.send(Assignment { partition, epoch, at });
+        }
     }
 
     fn last_journaled(&mut self, partition: i32) -> Result<Option<Journaled>, Stop> {

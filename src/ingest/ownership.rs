@@ -28,6 +28,18 @@ impl Ownership {
         epoch
     }
 
+    /// A new epoch for a partition that is still held in this one; none: it was taken.
+    pub fn renew(&self, partition: i32, epoch: u64) -> Option<u64> {
+        let mut state = self.lock();
+        if state.epochs.get(&partition) != Some(&epoch) {
+            return None;
+        }
+        state.last += 1;
+        let renewed = state.last;
+        state.epochs.insert(partition, renewed);
+        Some(renewed)
+    }
+
     /// The partition was taken.
     pub fn revoke(&self, partition: i32) {
         self.lock().epochs.remove(&partition);
@@ -64,6 +76,9 @@ mod tests {
         assert!(!ownership.holds(3, first));
         let second = ownership.assign(3);
         assert!(second > first && ownership.holds(3, second) && !ownership.holds(3, first));
+        assert_eq!(ownership.renew(3, first), None);
+        let third = ownership.renew(3, second).expect("it is held");
+        assert!(third > second && ownership.holds(3, third) && !ownership.holds(3, second));
         assert_eq!(ownership.partitions(), [3]);
     }
 }

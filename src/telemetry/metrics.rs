@@ -190,7 +190,7 @@ impl Metrics {
         self.replayed_records.add(records);
     }
 
-    /// A partition went live after its recovery.
+    /// A partition is live so long after it was assigned.
     pub fn recovered(&self, took: Duration) {
         self.recovery_micros.observe(micros(took));
     }

@@ -13,10 +13,12 @@ use meterd::commit::committer::{Committed, Committer, Journaled, Places};
 use meterd::commit::kafka::{Cluster, Machine, Membership, Transactions};
 use meterd::commit::ownership::Ownership;
 use meterd::commit::producer::{Delivered, Fault};
+use meterd::commit::share::{Pace, Share};
 use meterd::ingest::native::Outgoing;
+use meterd::ingest::raw::Input;
 use meterd::telemetry::Metrics;
 
-use super::owner::{Owner, at};
+use super::owner::{Owner, at, grant};
 use super::topics::{Broker, names};
 
 struct State {
@@ -27,6 +29,10 @@ struct State {
     joined_after: Duration,
     /// The callback that takes the partition runs then.
     lost_after: Duration,
+    /// What a transaction's time suffices for.
+    records_max: usize,
+    /// Of the transaction that is open.
+    records: Cell<usize>,
     /// Of the commits to come; those after them succeed.
     outcomes: RefCell<VecDeque<Fault>>,
     /// Generations that offsets went out with, and with which something was committed.
@@ -79,15 +85,21 @@ impl Transactions for Coordinator {
     type Membership = Member;
 
     fn begin(&self) -> Result<(), Fault> {
+        self.0.records.set(0);
         Ok(())
     }
 
     fn send(&self, _record: &Outgoing<'_>) -> Result<(), Fault> {
+        self.0.records.set(self.0.records.get() + 1);
         Ok(())
     }
 
-    fn drain(&self, _timeout: Duration) -> Result<Vec<Delivered>, Fault> {
-        Ok(Vec::new())
+    fn drain(&self, timeout: Duration) -> Result<Vec<Delivered>, Fault> {
+        if self.0.records.get() <= self.0.records_max {
+            return Ok(Vec::new());
+        }
+        self.sleep(timeout);
+        Err(Fault::Abort("records were not acknowledged in time".into()))
     }
 
     /// The broker does not look at a membership of before the first join.
@@ -112,16 +124,23 @@ impl Transactions for Coordinator {
 struct Heard {
     journal: Option<Journaled>,
     committed: Vec<u64>,
+    last: Option<Batch>,
     dropped: Vec<u64>,
+    refolded: Vec<u64>,
 }
 
 impl Committed for Heard {
     fn committed(&mut self, batch: Batch, _places: Places) {
         self.committed.push(batch.record.sequence);
+        self.last = Some(batch);
     }
 
     fn dropped(&mut self, batch: Batch) {
         self.dropped.push(batch.record.sequence);
+    }
+
+    fn refold(&mut self, batch: Batch) {
+        self.refolded.push(batch.record.sequence);
     }
 
     fn last_journaled(&mut self, _partition: i32) -> Result<Option<Journaled>, Stop> {
@@ -133,7 +152,11 @@ impl Committed for Heard {
 fn committer(state: State, heard: Heard) -> (Committer<Coordinator, Heard>, Batch) {
     let epoch = state.ownership.assign(0);
     let claim = Owner::take(&Rc::<RefCell<Broker>>::default(), "a", epoch, at(0)).close(at(0));
-    let committer = Committer {
+    (committer_with(state, heard, Arc::default()), claim)
+}
+
+fn committer_with(state: State, heard: Heard, share: Arc<Share>) -> Committer<Coordinator, Heard> {
+    Committer {
         ownership: Arc::clone(&state.ownership),
         cluster: Coordinator(Rc::new(state)),
         topics: names(),
@@ -142,11 +165,11 @@ fn committer(state: State, heard: Heard) -> (Committer<Coordinator, Heard>, Batc
         sink: heard,
         metrics: Metrics::new(),
         idle: Arc::<AtomicBool>::default(),
+        pace: Pace::new(share),
         mock: false,
         producer: None,
         fenced: Vec::new(),
-    };
-    (committer, claim)
+    }
 }
 
 fn undisturbed() -> State {
@@ -156,6 +179,8 @@ fn undisturbed() -> State {
         ownership: Arc::default(),
         joined_after: Duration::ZERO,
         lost_after: Duration::MAX,
+        records_max: usize::MAX,
+        records: Cell::default(),
         outcomes: RefCell::default(),
         fenced_by: Cell::new(-1),
         tried: RefCell::default(),
@@ -183,4 +208,43 @@ fn a_membership_without_a_generation_commits_nothing() {
     committer.commit(vec![claim]).expect("it joins");
     assert_eq!(*committer.cluster.0.tried.borrow(), [3], "the generations of the commits");
     assert_eq!(committer.sink.committed, [1]);
+}
+
+/// The brokers take so long for a record that a transaction ends before all of a batch are sent: the same batch would never
+/// be committed.
+#[test]
+fn a_batch_that_takes_too_long_is_folded_again_in_smaller_ones() {
+    const GRANTS: usize = 1_500;
+    let broker = Rc::<RefCell<Broker>>::default();
+    let mut owner = Owner::live(&broker, at(0));
+    let grants: Vec<String> = (0..GRANTS).map(|number| grant(&format!("account-{number}"), 1_000)).collect();
+    owner.fold(Input::Accounts, &grants, at(0));
+    let large = owner.close(at(0));
+    let (sequence, notices) = (large.record.sequence, large.notices.len());
+    assert!(notices >= GRANTS, "{notices} notices are in one batch");
+
+    let state = State { records_max: 400, ..undisturbed() };
+    state.ownership.assign(0);
+    let share = Arc::<Share>::default();
+    let mut committer = committer_with(state, Heard::default(), Arc::clone(&share));
+    committer.commit(vec![large]).expect("it is given back");
+    assert_eq!((&*committer.sink.refolded, &*committer.sink.committed), (&[sequence][..], &[][..]));
+
+    let epoch = committer.ownership.renew(0, 1).expect("it is held");
+    let mut owner = Owner::take(&broker, "a", epoch, at(0));
+    owner.settings.checkpoint = Duration::from_secs(60);
+    owner.owned.use_share(share.present());
+    let mut told = 0;
+    while told < notices {
+        owner.fetch(Input::Accounts);
+        while owner.turn(at(0)).folded > 0 {}
+        let batch = owner.close(at(0));
+        committer.commit(vec![batch]).expect("it commits");
+        assert_eq!(committer.sink.refolded, [sequence], "it is small enough");
+        let batch = committer.sink.last.take().expect("it was committed");
+        told += owner.committed(batch, at(0));
+    }
+    let all = committer.sink.committed.len();
+    assert!((4..20).contains(&all), "{all} batches");
+    assert_eq!(told, notices);
 }

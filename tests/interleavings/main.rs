@@ -6,5 +6,6 @@ mod commits;
 mod late;
 mod owner;
 mod recovery;
+mod shards;
 mod store;
 mod topics;

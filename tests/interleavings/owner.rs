@@ -10,9 +10,12 @@ use arc_swap::ArcSwap;
 use meterd::commit::batch::{Batch, Names};
 use meterd::commit::committer::Places;
 use meterd::commit::configuration::FoldConfiguration;
+use meterd::commit::kafka::Log;
+use meterd::commit::reader::Stretch;
 use meterd::commit::recovery::{Place, Recovered, Recovery};
 use meterd::daemon::clock::Now;
-use meterd::daemon::owned::{Owned, Turned};
+use meterd::daemon::group::Assignment;
+use meterd::daemon::owned::{Owned, Phase, Turned};
 use meterd::daemon::settings::Settings;
 use meterd::engine::Ms;
 use meterd::ingest::consumer::{Backlog, Fetched};
@@ -88,11 +91,30 @@ pub fn recovered(recovery: &Recovery<Reader>) -> Recovered {
     }
 }
 
+pub fn batch_names() -> Names {
+    Names { source: "meterd/meterd".into(), topics: ["accounts".into(), "usage".into()], dlq_bytes_max: 1 << 20 }
+}
+
+pub fn settings(instance: &str) -> Settings {
+    Settings {
+        group: "meterd".into(),
+        instance: instance.into(),
+        advertise: None,
+        interval: Duration::ZERO,
+        records_max: 50_000,
+        checkpoint: Duration::ZERO,
+        identities: true,
+        witnessed: true,
+    }
+}
+
 pub struct Owner {
     pub owned: Owned,
     pub settings: Settings,
     broker: Rc<RefCell<Broker>>,
     backlog: [Arc<Backlog>; 2],
+    /// How far `fetch` has read, by `Input::index`.
+    fetched: [i64; 2],
 }
 
 impl Owner {
@@ -100,23 +122,15 @@ impl Owner {
     pub fn take(broker: &Rc<RefCell<Broker>>, instance: &str, epoch: u64, now: Now) -> Owner {
         let store: Arc<dyn Store> = Arc::<MemoryStore>::default();
         let recovered = recovered(&recovery(broker, &store));
-        let names = Names {
-            source: "meterd/meterd".into(),
-            topics: ["accounts".into(), "usage".into()],
-            dlq_bytes_max: 1 << 20,
-        };
-        let settings = Settings {
-            group: "meterd".into(),
-            instance: instance.into(),
-            advertise: None,
-            interval: Duration::ZERO,
-            records_max: 50_000,
-            checkpoint: Duration::ZERO,
-            identities: true,
-            witnessed: true,
-        };
-        let owned = Owned::new(0, epoch, recovered, Arc::new(names), now);
-        Owner { owned, settings, broker: Rc::clone(broker), backlog: Default::default() }
+        let owned =
+            Owned::new(Assignment { partition: 0, epoch, at: now.steady }, recovered, Arc::new(batch_names()), now);
+        Owner {
+            owned,
+            settings: settings(instance),
+            broker: Rc::clone(broker),
+            backlog: Default::default(),
+            fetched: [0; 2],
+        }
     }
 
     /// Takes the partition, and is live with both inputs at their ends.
@@ -146,12 +160,36 @@ impl Owner {
             let offset = self.broker.borrow_mut().append(name_of(input), now.wall, None, value.as_bytes());
             batch.push(offset, now.wall, None, Some(value.as_bytes()));
         }
+        self.hand(input, batch);
+        self.ended(input);
+        while self.turn(now).folded > 0 {}
+    }
+
+    /// What the topic holds from the next offset on is fetched, once the partition is live.
+    pub fn fetch(&mut self, input: Input) {
+        let from = self.owned.next_offsets()[input.index()];
+        if self.owned.phase == Phase::Claiming || self.fetched[input.index()] > from {
+            return;
+        }
+        let mut batch = RawBatch::default();
+        let reader = Reader { broker: Rc::clone(&self.broker), meanwhile: RefCell::default() };
+        let until = self.broker.borrow().high(name_of(input));
+        let stretch = Stretch { topic: name_of(input), partition: 0, from, until };
+        let read = reader.read(stretch, &mut |record| {
+            record.copy_to(&mut batch);
+            Ok(())
+        });
+        read.expect("the topic can be read");
+        self.fetched[input.index()] = until;
+        self.hand(input, batch);
+        Input::BOTH.into_iter().for_each(|input| self.ended(input));
+    }
+
+    fn hand(&mut self, input: Input, batch: RawBatch) {
         let backlog = &self.backlog[input.index()];
         backlog.bytes.fetch_add(batch.bytes_len(), Ordering::Relaxed);
         self.owned.start(input).1.fetch_add(batch.bytes_len(), Ordering::Relaxed);
         self.owned.fetched(input, Fetched::Records(batch), backlog);
-        self.ended(input);
-        while self.turn(now).folded > 0 {}
     }
 
     pub fn wants_commit(&self, now: Now) -> bool {
@@ -166,6 +204,11 @@ impl Owner {
     /// Closes a batch and commits it; how many notices it had.
     pub fn commit(&mut self, now: Now) -> usize {
         let batch = self.close(now);
+        self.committed(batch, now)
+    }
+
+    /// A batch is in the topics; how many notices it had.
+    pub fn committed(&mut self, batch: Batch, now: Now) -> usize {
         let notices = batch.notices.len();
         let journal_offset = self.broker.borrow_mut().commit(&batch, now.wall);
         let places = Places { journal_offset, broker_time: Some(now.wall), ..Places::default() };

@@ -1,8 +1,8 @@
 //! One process of meterd: the real shard, committer, recoveries and store writer, driven in turns. What is written anew
 //! here is only what connects them to threads and to the Kafka client: polling, callbacks, questions for ends.
 
-use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,8 +18,9 @@ use meterd::commit::configuration::FoldConfiguration;
 use meterd::commit::kafka::{LogRecord, Machine};
 use meterd::commit::ownership::Ownership;
 use meterd::commit::reader::wait_out;
+use meterd::commit::share::{Pace, Share, WHOLE};
 use meterd::daemon::clock::Now;
-use meterd::daemon::group::{Job, Shards};
+use meterd::daemon::group::{Assignment, Shards};
 use meterd::daemon::message::ToShard;
 use meterd::daemon::settings::Settings;
 use meterd::daemon::shard::{self, EndsQuestion, Shard, Turn};
@@ -40,6 +41,8 @@ use super::reader::SimReader;
 use super::sim::{Outside, Thread, Wait, steady};
 
 const RECOVERIES: usize = 2;
+/// Some notices: what runs write is little, so that it must be cut to less than in life.
+const SHARE_LEAST: u32 = WHOLE / 2_048;
 const DRAIN_AT_REVOKE_MS: i64 = 2_000;
 const DRAIN_AT_STOP_MS: i64 = 5_000;
 
@@ -87,7 +90,8 @@ pub struct Process {
     shards: Shards,
     committer: Option<(Task, Wait)>,
     recoveries: Vec<(Task, Wait)>,
-    jobs: Rc<RefCell<VecDeque<Job>>>,
+    jobs: (Sender<Assignment>, Receiver<Assignment>),
+    share: Arc<Share>,
     /// By `Input::index`.
     consumers: [Consumer; 2],
     accounts_orders: Sender<Order>,
@@ -163,6 +167,7 @@ impl Process {
         let (to_store, store_inbox) = unbounded();
         let (to_ends, questions) = unbounded();
         let idle = Arc::new(AtomicBool::new(false));
+        let share = Arc::new(Share::cut_to(SHARE_LEAST));
         let shards = Shards(vec![to_shard]);
         let member = Member::new(common.is_static.then(|| name.to_owned()));
         let store: Arc<dyn Store> = Arc::clone(disk) as Arc<dyn Store>;
@@ -170,6 +175,7 @@ impl Process {
             inbox,
             committer: to_committer,
             committer_idle: Arc::clone(&idle),
+            share: Arc::clone(&share),
             orders: [accounts_orders.clone(), usage_orders],
             backlog: backlog.clone(),
             ends: to_ends,
@@ -192,7 +198,8 @@ impl Process {
             shards,
             committer: None,
             recoveries: Vec::new(),
-            jobs: Rc::default(),
+            jobs: unbounded(),
+            share,
             consumers: [consumer(accounts_inbox, accounts_backlog), consumer(usage_inbox, usage_backlog)],
             accounts_orders,
             member,
@@ -225,6 +232,7 @@ impl Process {
         let (ownership, member) = (Arc::clone(&self.ownership), Rc::clone(&self.member.identity));
         let (shards, to_store, needed) = (self.shards.clone(), self.to_store.clone(), Arc::clone(&self.needed));
         let (configuration, opened) = (Arc::clone(&self.configuration), Rc::clone(&self.opened));
+        let (recoveries, pace) = (self.jobs.0.clone(), Pace::new(Arc::clone(&self.share)));
         Coroutine::new(move |yielder, ()| {
             let thread = Thread { yielder, sim: Rc::clone(&common.sim), outside };
             let sink = Sink {
@@ -233,6 +241,8 @@ impl Process {
                 metrics: Arc::clone(&common.metrics),
                 feed: tokio::sync::broadcast::channel(1).0,
                 needed,
+                ownership: Arc::clone(&ownership),
+                recoveries,
                 recovery: common.recovery(thread.clone(), store, configuration),
             };
             let mut committer = Committer {
@@ -244,6 +254,7 @@ impl Process {
                 sink,
                 metrics: Arc::clone(&common.metrics),
                 idle: Arc::clone(&idle),
+                pace,
                 mock: false,
                 producer: None,
                 fenced: Vec::new(),
@@ -270,17 +281,17 @@ impl Process {
 
     fn recovery_task(&self, store: &Arc<dyn Store>) -> Task {
         let (common, store, outside) = (self.common.clone(), Arc::clone(store), Rc::clone(&self.outside));
-        let (ownership, shards, jobs) = (Arc::clone(&self.ownership), self.shards.clone(), Rc::clone(&self.jobs));
+        let (ownership, shards, jobs) = (Arc::clone(&self.ownership), self.shards.clone(), self.jobs.1.clone());
         let configuration = Arc::clone(&self.configuration);
         Coroutine::new(move |yielder, ()| {
             let thread = Thread { yielder, sim: Rc::clone(&common.sim), outside };
             let recovery = common.recovery(thread.clone(), store, configuration);
             loop {
-                let job = jobs.borrow_mut().pop_front();
-                let Some(Job { partition, epoch }) = job else {
+                let Ok(assignment) = jobs.try_recv() else {
                     thread.idle();
                     continue;
                 };
+                let Assignment { partition, epoch, .. } = assignment;
                 let owned = || ownership.holds(partition, epoch);
                 if !owned() {
                     continue;
@@ -290,7 +301,7 @@ impl Process {
                     Ok(Some(recovered)) => {
                         thread.step();
                         let recovered = Box::new(recovered);
-                        shards.send(partition, ToShard::Recovered { partition, epoch, recovered });
+                        shards.send(partition, ToShard::Recovered { assignment, recovered });
                     }
                     Ok(None) => {}
                     Err(_) if !owned() => {}
@@ -402,7 +413,7 @@ impl Process {
             Some(Callback::Assign(partitions)) => {
                 for partition in partitions {
                     let epoch = self.ownership.assign(partition);
-                    self.jobs.borrow_mut().push_back(Job { partition, epoch });
+                    let _held = self.jobs.0.send(Assignment { partition, epoch, at: steady(now) });
                 }
                 return Ok(true);
             }

@@ -227,10 +227,18 @@ impl Transactions for SimProducer<'_> {
         Ok(())
     }
 
-    fn drain(&self, _timeout: Duration) -> Result<Vec<Delivered>, Fault> {
+    fn drain(&self, timeout: Duration) -> Result<Vec<Delivered>, Fault> {
         let mut delivered = Vec::new();
         let mut queue = VecDeque::from(self.queue.take());
+        let begun = self.thread.now();
+        let narrow = self.thread.sim.borrow().faults.narrow as usize;
+        let left = if narrow == 0 { 0 } else { queue.len().saturating_sub(narrow) };
         while !queue.is_empty() {
+            if left > 0 && queue.len() <= left {
+                self.thread.sleep_until(begun + timeout.as_millis() as i64);
+                self.thread.sim.borrow_mut().note(format_args!("{} could not send {left} records in time", self.id));
+                return Err(Fault::Abort("the time did not suffice for all records".into()));
+            }
             self.send_some(&mut queue, &mut delivered)?;
         }
         Ok(delivered)

@@ -45,6 +45,8 @@ pub struct Faults {
     pub deleted: u32,
     /// Of a step: another catalog is loaded.
     pub reload: u32,
+    /// No chance: records that a transaction's time suffices for; 0: for all.
+    pub narrow: u32,
 }
 
 pub struct Sim {
