@@ -354,3 +354,25 @@ fn classify_code(code: RDKafkaErrorCode, text: String) -> Fault {
         _ => Fault::Abort(text),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// After days without a transaction the coordinator has forgotten the id, which is fatal to the client and to nobody
+    /// else: an unknown outcome has the producer made anew.
+    #[test]
+    fn only_a_fence_is_a_fence() {
+        let fault = |code, fatal: bool| {
+            let text = String::new();
+            classify_fault(&TransactionFault { code, retriable: false, requires_abort: !fatal, fatal, text })
+        };
+        for code in [RDKafkaErrorCode::InvalidProducerIdMapping, RDKafkaErrorCode::UnknownProducerId] {
+            assert!(matches!(fault(code, true), Fault::Unknown(_)), "{code}");
+            assert!(matches!(fault(code, false), Fault::Abort(_)), "{code}");
+            assert!(matches!(classify_code(code, String::new()), Fault::Abort(_)), "{code}");
+        }
+        assert!(matches!(fault(RDKafkaErrorCode::ProducerFenced, true), Fault::Fenced(_)));
+        assert!(matches!(classify_code(RDKafkaErrorCode::Fatal, String::new()), Fault::Unknown(_)));
+    }
+}

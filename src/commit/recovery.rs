@@ -266,22 +266,58 @@ impl<L: Log> Recovery<L> {
         )))
     }
 
+    /// Each batch was committed with its offsets: the group stands where the journal ends, unless its offsets expired.
     fn check_offsets(&self, partition: i32, offsets: [Option<i64>; 2], last: &JournalRecord) -> Result<(), Stop> {
-        let journaled = last.end.next[Input::Usage.index()];
-        match offsets[Input::Usage.index()] {
-            _ if self.mock => Ok(()),
-            Some(offset) if offset == journaled => Ok(()),
-            None => {
-                tracing::warn!(partition, journaled, "the group's offset has expired; going on from the journal");
-                Ok(())
-            }
-            Some(offset) => Err(Stop::data(format!(
-                "expected group {} to stand at offset {journaled} of {}/{partition}, as the journal says, found \
-                 {offset}: set it back with kafka-consumer-groups.sh --bootstrap-server BROKERS --group {} --topic \
-                 {}:{partition} --reset-offsets --to-offset {journaled} --execute",
-                self.place.group, self.topics.usage, self.place.group, self.topics.usage
-            ))),
+        if self.mock {
+            return Ok(());
         }
+        for input in [Input::Usage, Input::Accounts] {
+            let journaled = last.end.next[input.index()];
+            match offsets[input.index()] {
+                Some(offset) if offset > journaled => return Err(self.lost_end(input, partition, journaled, offset)),
+                Some(offset) if offset < journaled && input == Input::Usage => {
+                    return Err(Stop::data(format!(
+                        "{}: {}",
+                        self.elsewhere(input, partition, journaled, offset),
+                        self.set_back(input, partition, journaled)
+                    )));
+                }
+                None if input == Input::Usage => {
+                    tracing::warn!(partition, journaled, "the group's offset has expired; going on from the journal");
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn elsewhere(&self, input: Input, partition: i32, journaled: i64, offset: i64) -> String {
+        format!(
+            "expected group {} to stand at offset {journaled} of {}/{partition}, as the journal says, found {offset}",
+            self.place.group,
+            self.topic(input)
+        )
+    }
+
+    fn set_back(&self, input: Input, partition: i32, journaled: i64) -> String {
+        format!(
+            "set it back with kafka-consumer-groups.sh --bootstrap-server BROKERS --group {} --topic {}:{partition} \
+             --reset-offsets --to-offset {journaled} --execute",
+            self.place.group,
+            self.topic(input)
+        )
+    }
+
+    /// What stands in events already would be folded and told once more.
+    fn lost_end(&self, input: Input, partition: i32, journaled: i64, offset: i64) -> Stop {
+        Stop::data(format!(
+            "{}: the journal {}/{partition} lost its last batches, whose notices stand in {}: restore it, or begin anew with \
+             another kafka.group and new internal topics. Only if somebody moved the group, {}",
+            self.elsewhere(input, partition, journaled, offset),
+            self.topics.journal,
+            self.topics.events,
+            self.set_back(input, partition, journaled)
+        ))
     }
 
     /// The journal from where it is needed to its last record, checked for gaps; and whether something of it is gone.

@@ -10,6 +10,7 @@
 
 mod answers;
 mod backend;
+mod checkpoints;
 pub mod clock;
 mod ends;
 pub mod group;

@@ -14,6 +14,7 @@ use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
 use crossbeam_channel::Sender;
 
+use super::checkpoints::{self, Checkpoints};
 use super::clock::Now;
 use super::group::Assignment;
 use super::queue::Queue;
@@ -43,8 +44,6 @@ const TIMERS_TURN: usize = 1_000;
 /// Clocks closer than this agree whatever the catalog's `future` is.
 const AGREE_MIN: Ms = 1_000;
 const WITNESS_AGAIN: Duration = Duration::from_secs(10);
-/// Bytes of checkpoints in one commit: as few as keep their interval, so that no commit takes long.
-const SLICE_BYTES_MIN: usize = 128 << 10;
 
 pub struct Owned {
     pub number: i32,
@@ -64,8 +63,7 @@ pub struct Owned {
     place: [u8; 16],
     configured: bool,
     configuration: Arc<FoldConfiguration>,
-    /// When the batches began that still have dirty accounts.
-    begun: VecDeque<(u64, Instant)>,
+    checkpoints: Checkpoints,
     /// The claim must write every account that changed.
     unrepeatable: bool,
     /// The broker's time and when it was heard.
@@ -77,8 +75,6 @@ pub struct Owned {
     /// What the claim tells the store's writer.
     follows: Option<(Option<i64>, i64)>,
     names: Arc<Names>,
-    /// Bytes of the next slice.
-    slice_bytes: usize,
     /// Of a batch that was committed: its memory is used again.
     spare: Notices,
     /// What the records of a group need besides themselves while they are folded.
@@ -129,7 +125,10 @@ impl Owned {
         let Recovered { sequence, position, marks, genesis, place, configured, configuration, .. } = recovered;
         let (fold, unrepeatable) = (recovered.fold, recovered.unrepeatable);
         // What was folded again waits for its checkpoint from now on, also where no input comes.
-        let begun = (fold.dirty_len() > 0).then_some((sequence, now.steady)).into_iter().collect();
+        let mut checkpoints = Checkpoints::new();
+        if fold.dirty_len() > 0 {
+            checkpoints.began(sequence, now.steady);
+        }
         let queue = |input: Input| Queue {
             batches: VecDeque::new(),
             next: position.next[input.index()],
@@ -153,7 +152,7 @@ impl Owned {
             place,
             configured,
             configuration,
-            begun,
+            checkpoints,
             unrepeatable,
             witness: None,
             tick: Tick::Idle,
@@ -161,7 +160,6 @@ impl Owned {
             waiting: Vec::new(),
             follows,
             names,
-            slice_bytes: SLICE_BYTES_MIN,
             spare: Notices::default(),
             arena: Bump::new(),
         }
@@ -200,7 +198,8 @@ impl Owned {
     /// Folds what can be folded now.
     pub fn turn(&mut self, settings: &Settings, now: Now, backlog: &[Arc<Backlog>; 2]) -> Turned {
         let mut turned = Turned::default();
-        if self.phase == Phase::Claiming || self.draining.is_some() {
+        let behind = checkpoints::is_far_behind(self.checkpoint_age(now), settings.checkpoint);
+        if self.phase == Phase::Claiming || self.draining.is_some() || behind {
             return turned;
         }
         let agrees = self.agrees(now);
@@ -392,7 +391,7 @@ impl Owned {
     /// How old the oldest change is that is due for a checkpoint, if a batch can be closed now.
     pub fn checkpoint_due(&self, settings: &Settings, now: Now) -> Option<Duration> {
         let age = self.checkpoint_age(now);
-        let due = age >= settings.checkpoint && !self.begun.is_empty() && self.fold.dirty_len() > 0;
+        let due = age >= settings.checkpoint && self.checkpoints.age(now).is_some() && self.fold.dirty_len() > 0;
         (due && self.in_flight.is_none()).then_some(age)
     }
 
@@ -406,13 +405,11 @@ impl Owned {
         let sequence = self.sequence + 1;
         let claim = self.phase == Phase::Claiming;
         if self.has_work() {
-            self.begun.push_back((sequence, self.open.started));
+            self.checkpoints.began(sequence, self.open.started);
         }
         let mut state = self.slice(settings, now, turn);
         let horizon = self.fold.horizon();
-        while self.begun.front().is_some_and(|(batch, _)| *batch < horizon) {
-            self.begun.pop_front();
-        }
+        self.checkpoints.reached(horizon);
         self.write_once(&mut state);
         let accepted = Accepted(self.fold.take_accepted());
         let latest = accepted.0.iter().map(|(_, time)| *time).max().unwrap_or(Ms::MIN);
@@ -467,31 +464,18 @@ impl Owned {
 
     fn slice(&mut self, settings: &Settings, now: Now, turn: bool) -> StateWrites {
         let mut state = StateWrites::default();
-        let through = self.slice_through(settings, now);
+        let draining = self.draining.is_some();
+        let through = if draining { u64::MAX } else { self.checkpoints.due_through(settings.checkpoint, now) };
         let most = part_of(SLICE_BYTES_MAX, self.open.share);
         if std::mem::take(&mut self.unrepeatable) {
             self.fold.slice(u64::MAX, usize::MAX, &mut state);
-        } else if self.draining.is_some() {
+        } else if draining {
             self.fold.slice(through, most, &mut state);
         } else if turn {
-            self.fold.slice(through, self.slice_bytes.min(most), &mut state);
-            let late = self.checkpoint_age(now) > settings.checkpoint + settings.checkpoint / 8;
-            let bytes = if late { self.slice_bytes * 2 } else { self.slice_bytes / 2 };
-            self.slice_bytes = bytes.clamp(SLICE_BYTES_MIN, SLICE_BYTES_MAX);
+            self.fold.slice(through, self.checkpoints.slice_bytes().min(most), &mut state);
+            self.checkpoints.pace(settings.checkpoint, now);
         }
         state
-    }
-
-    /// The last batch whose dirty accounts are old enough for a checkpoint.
-    fn slice_through(&self, settings: &Settings, now: Now) -> u64 {
-        if self.draining.is_some() {
-            return u64::MAX;
-        }
-        self.begun
-            .iter()
-            .take_while(|(_, begun)| now.since(*begun) >= settings.checkpoint)
-            .last()
-            .map_or(0, |(batch, _)| *batch)
     }
 
     /// Genesis and fold configuration go into the state topic with the first batch that names them.
@@ -585,7 +569,7 @@ impl Owned {
 
     /// Age of the oldest change that is not in a checkpoint.
     pub fn checkpoint_age(&self, now: Now) -> Duration {
-        self.begun.front().map_or(Duration::ZERO, |(_, begun)| now.since(*begun))
+        self.checkpoints.age(now).unwrap_or_default()
     }
 
     /// Everything that waits is given up: the partition is another's.

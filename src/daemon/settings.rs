@@ -125,3 +125,36 @@ fn nameless() -> String {
 pub fn admin(config: &Config) -> ClientConfig {
     client(config)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn of_group(text: &str) -> ClientConfig {
+        let config = format!("catalog = \"c.toml\"\n[kafka]\n{text}");
+        group_consumer(
+            &crate::config::daemon::parse(&config, "", Path::new("")).unwrap_or_else(|wrong| panic!("{wrong}")),
+        )
+    }
+
+    /// A static member sends no word when it leaves: its partitions wait for its session to end, so that is short.
+    #[test]
+    fn a_session_is_short_unless_set_otherwise() {
+        let usual = of_group("instance = \"a\"");
+        assert_eq!(usual.get("group.instance.id"), Some("a"));
+        assert_eq!(
+            (usual.get("session.timeout.ms"), usual.get("heartbeat.interval.ms")),
+            (Some("10000"), Some("3000"))
+        );
+        let set = of_group("properties = { \"session.timeout.ms\" = \"30000\" }");
+        assert_eq!(set.get("session.timeout.ms"), Some("30000"));
+    }
+
+    /// Where names of hosts change, nobody would come back under the old one.
+    #[test]
+    fn an_instance_without_a_name_is_a_dynamic_member() {
+        assert_eq!(of_group("instance = \"\"").get("group.instance.id"), None);
+    }
+}

@@ -35,6 +35,8 @@ struct State {
     records: Cell<usize>,
     /// Of the commits to come; those after them succeed.
     outcomes: RefCell<VecDeque<Fault>>,
+    /// Producers that were made.
+    opened: Cell<usize>,
     /// Generations that offsets went out with, and with which something was committed.
     fenced_by: Cell<i32>,
     tried: RefCell<Vec<i32>>,
@@ -77,6 +79,7 @@ impl Cluster for Coordinator {
     }
 
     fn open(&self, _timeout: Duration) -> Result<Coordinator, Fault> {
+        self.0.opened.set(self.0.opened.get() + 1);
         Ok(self.clone())
     }
 }
@@ -182,6 +185,7 @@ fn undisturbed() -> State {
         records_max: usize::MAX,
         records: Cell::default(),
         outcomes: RefCell::default(),
+        opened: Cell::default(),
         fenced_by: Cell::new(-1),
         tried: RefCell::default(),
     }
@@ -198,6 +202,18 @@ fn what_another_wrote_is_not_taken_for_the_own_batch() {
     committer.commit(vec![claim]).expect("it hears of its loss");
     assert_eq!((&*committer.sink.committed, &*committer.sink.dropped), (&[][..], &[1][..]));
     assert_eq!(*committer.cluster.0.tried.borrow(), [3], "it was sent once");
+}
+
+/// Idle for longer than the coordinator remembers a transactional id: the first transaction after it fails for good, and
+/// with it the producer; nothing of it is in the journal.
+#[test]
+fn a_producer_that_the_coordinator_forgot_is_made_anew_and_sends_the_same_again() {
+    let outcomes = RefCell::new(VecDeque::from([Fault::Unknown("invalid producer id mapping".into())]));
+    let (mut committer, claim) = committer(State { outcomes, ..undisturbed() }, Heard::default());
+    committer.commit(vec![claim]).expect("it goes on");
+    assert_eq!((&*committer.sink.committed, &*committer.sink.dropped), (&[1][..], &[][..]));
+    let State { tried, opened, .. } = &*committer.cluster.0;
+    assert_eq!((&**tried.borrow(), opened.get()), (&[3, 3][..], 2));
 }
 
 /// The consumer has left the group, or not joined it yet: a membership that the broker does not look at.

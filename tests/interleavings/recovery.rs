@@ -3,12 +3,14 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
+use meterd::commit::Stop;
 use meterd::ingest::raw::Input;
 use meterd::store::Store;
 use meterd::store::memory::MemoryStore;
 
-use super::owner::{Owner, at, grant, recovered, recovery};
+use super::owner::{Owner, at, event, grant, recovered, recovery};
 use super::topics::{Broker, Call};
 
 /// The coordinator has decided a predecessor's transaction: the group's offsets say so already, the topics do not yet. It
@@ -50,4 +52,56 @@ fn a_partition_that_has_a_state_is_not_begun_again() {
     let refused = first.recover(0, &|| true).err().expect("the journal was empty when it was read, the state was not");
     assert!(refused.is_broker(), "to be tried again: {refused}");
     assert_eq!(recovered(&first).sequence, 1);
+}
+
+/// An owner that folded two records in a batch each, of which no checkpoint tells.
+fn folded_twice(broker: &Rc<RefCell<Broker>>) -> Owner {
+    let mut owner = Owner::live(broker, at(0));
+    owner.settings.checkpoint = Duration::from_secs(60);
+    for id in ["first", "second"] {
+        owner.fold(Input::Usage, &[event("acme", id, "call", r#"{"tokens":"5"}"#)], at(0));
+        owner.commit(at(0));
+    }
+    owner
+}
+
+fn refused(broker: &Rc<RefCell<Broker>>) -> Stop {
+    let store: Arc<dyn Store> = Arc::<MemoryStore>::default();
+    recovery(broker, &store).recover(0, &|| true).err().expect("it must not go on")
+}
+
+/// An input that was truncated and written again has other records at the same offsets. They may tell nobody anything, so
+/// that no digest of notices differs.
+#[test]
+fn other_records_at_the_same_offsets_stop_the_start() {
+    let broker = Rc::<RefCell<Broker>>::default();
+    folded_twice(&broker);
+    broker.borrow_mut().replace("usage", 1, event("acme", "other", "call", r#"{"tokens":"6"}"#).as_bytes());
+    let stop = refused(&broker);
+    assert!(stop.code == 65 && stop.message.contains("others at the same offsets"), "{stop}");
+}
+
+/// The journal's last batch is gone, of usage or of commands alone: to fold its record again would tell a second time what
+/// was told.
+#[test]
+fn a_journal_without_its_last_batch_stops_the_start_with_both_numbers() {
+    for (input, name, found) in [(Input::Usage, "usage", (2, 3)), (Input::Accounts, "accounts", (0, 1))] {
+        let broker = Rc::<RefCell<Broker>>::default();
+        let mut owner = folded_twice(&broker);
+        owner.fold(input, &[grant_or_call(input)], at(0));
+        owner.commit(at(0));
+        let high = broker.borrow().high("journal");
+        // The record and its transaction's mark.
+        broker.borrow_mut().cut("journal", high - 2);
+        let stop = refused(&broker);
+        let told = format!("offset {} of {name}/0, as the journal says, found {}", found.0, found.1);
+        assert!(stop.code == 65 && stop.message.contains(&told) && stop.message.contains("lost its last"), "{stop}");
+    }
+}
+
+fn grant_or_call(input: Input) -> String {
+    match input {
+        Input::Usage => event("acme", "third", "call", r#"{"tokens":"5"}"#),
+        Input::Accounts => grant("acme", 10_000),
+    }
 }

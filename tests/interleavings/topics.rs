@@ -94,6 +94,16 @@ impl Broker {
         offset
     }
 
+    /// Another record stands where one was, as after an election of a leader that did not have it.
+    pub fn replace(&mut self, topic: &'static str, offset: i64, value: &[u8]) {
+        self.logs.get_mut(topic).expect("the topic has records")[offset as usize].value = Some(value.to_vec());
+    }
+
+    /// The records from an offset on are gone.
+    pub fn cut(&mut self, topic: &'static str, from: i64) {
+        self.logs.get_mut(topic).expect("the topic has records").truncate(from as usize);
+    }
+
     fn log(&self, topic: &str) -> &[Record] {
         self.logs.get(topic).map_or(&[], Vec::as_slice)
     }

@@ -48,6 +48,12 @@ impl Cluster {
         }
     }
 
+    /// Where the `number`-th broker keeps a partition.
+    pub fn log_of(&self, number: u32, topic: &str, partition: i32) -> PathBuf {
+        let data = repository().join("target/kafka").join(&self.name);
+        data.join(number.to_string()).join("kafka").join(format!("{topic}-{partition}"))
+    }
+
     fn pid_of(&self, number: u32) -> Option<String> {
         let status = Command::new(repository().join("scripts/kafka")).args(["status", "--name", &self.name]).output();
         let status = String::from_utf8(status.expect("scripts/kafka starts").stdout).expect("a status is text");

@@ -24,5 +24,6 @@ mod instances;
 mod main_job;
 mod recovery;
 mod timers;
+mod truncated;
 mod verify;
 mod ways_out;
