@@ -305,3 +305,44 @@ pub fn checksum(hasher: &mut crc32fast::Hasher, head: Head, raw: &Raw<'_>) {
     hasher.update(raw.key.unwrap_or_default());
     hasher.update(raw.value.unwrap_or_default());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open() -> OpenBatch {
+        let names = Names { source: "meterd/test".into(), topics: ["a".into(), "u".into()], dlq_bytes_max: 1 << 20 };
+        OpenBatch::new(Arc::new(names), 0, Instant::now())
+    }
+
+    fn refuse(batch: &mut OpenBatch, value: &[u8]) {
+        let raw = Raw { key: None, value: Some(value), headers: &[], timestamp: 0 };
+        let head = Head { offset: batch.read[1].0 as i64, timestamp: 0, bytes: 0 };
+        batch.begin_record(Input::Usage, head, &raw, 0, false);
+        let refusal = Refusal::new(crate::engine::effects::Reason::BadKey, "");
+        batch.end_record(&raw, &Outcome::Refused(refusal));
+    }
+
+    /// How many such records fit.
+    fn fits(share: u32, value: &[u8]) -> usize {
+        let mut batch = open();
+        batch.share = share;
+        (1..)
+            .find(|_| {
+                refuse(&mut batch, value);
+                batch.is_over(usize::MAX, 0)
+            })
+            .expect("it has a bound")
+    }
+
+    /// Records for quarantine are written as they came: their bytes count, and many small ones count as many.
+    #[test]
+    fn a_batch_is_bound_by_what_it_writes() {
+        let large = vec![b'x'; 64 << 10];
+        assert!((120..=128).contains(&fits(WHOLE, &large)), "{} large ones", fits(WHOLE, &large));
+        assert_eq!(fits(WHOLE, b"x"), NOTICES_MAX);
+        assert!((30..=32).contains(&fits(WHOLE / 4, &large)), "{} large ones", fits(WHOLE / 4, &large));
+        assert_eq!(fits(WHOLE / 4, b"x"), NOTICES_MAX / 4);
+        assert!(open().is_over(usize::MAX, ACCEPTED_MAX), "a journal record stays small");
+    }
+}

@@ -522,4 +522,34 @@ mod tests {
         assert!(hand(&mut live, 0, 0), "and nothing more");
         assert!(!hand(&mut live, 0, QUEUED_RESUME * 2), "it drains");
     }
+
+    struct Nowhere;
+
+    impl Route for Nowhere {
+        fn fetched(&self, _input: Input, _partition: i32, _epoch: u64, _fetched: Fetched) {}
+    }
+
+    /// What is wanted may lie behind what waits: a consumer that waited for the shards would wait for ever.
+    #[test]
+    fn a_consumer_that_is_waited_for_does_not_wait() {
+        let client = rdkafka::ClientConfig::new().set("group.id", "tests").create_with_context(Context);
+        let consumer = InputConsumer {
+            input: Input::Usage,
+            topic: "usage".into(),
+            topic_name: CString::new("usage").expect("no zero in it"),
+            consumer: Arc::new(client.expect("a client needs no brokers")),
+            orders: crossbeam_channel::unbounded().1,
+            backlog: Arc::default(),
+            route: Nowhere,
+            rebalance: None,
+            ownership: Arc::default(),
+            stopping: Arc::default(),
+        };
+        let live = BTreeMap::new();
+        assert!(!consumer.is_behind(&live));
+        consumer.backlog.bytes.store(QUEUED_FLOWING + 1, Ordering::Relaxed);
+        assert!(consumer.is_behind(&live));
+        consumer.backlog.starving.store(1, Ordering::Relaxed);
+        assert!(!consumer.is_behind(&live));
+    }
 }
