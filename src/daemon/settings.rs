@@ -71,7 +71,8 @@ fn consumer(config: &Config) -> ClientConfig {
 pub fn group_consumer(config: &Config) -> ClientConfig {
     let mut group = ClientConfig::new();
     group.set("session.timeout.ms", "10000");
-    group.set("heartbeat.interval.ms", "3000");
+    // A member learns from its next heartbeat that others joined or left: in two turns, until which partitions stand still.
+    group.set("heartbeat.interval.ms", "1000");
     layer(&mut group, &consumer(config));
     group.set("group.id", &config.kafka.group);
     if !config.kafka.instance.is_empty() {
