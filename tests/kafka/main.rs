@@ -22,6 +22,7 @@ mod faults;
 mod init;
 mod instances;
 mod main_job;
+mod many_users;
 mod recovery;
 mod timers;
 mod truncated;

@@ -88,5 +88,5 @@ impl Setup {
 /// the others stay what they were.
 pub fn narrow(seed: u64) -> u32 {
     let mut random = Random::new(seed ^ 0x6E61_7272_6F77);
-    if random.below(10) == 0 { random.between(130, 250) as u32 } else { 0 }
+    if random.below(8) == 0 { random.between(90, 130) as u32 } else { 0 }
 }
