@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(usual.get("group.instance.id"), Some("a"));
         assert_eq!(
             (usual.get("session.timeout.ms"), usual.get("heartbeat.interval.ms")),
-            (Some("10000"), Some("3000"))
+            (Some("10000"), Some("1000"))
         );
         let set = of_group("properties = { \"session.timeout.ms\" = \"30000\" }");
         assert_eq!(set.get("session.timeout.ms"), Some("30000"));
