@@ -54,6 +54,13 @@ fn an_instance_without_partitions_is_ready_and_takes_over() {
     assert_eq!(owned(&first) + owned(&spare), 1);
     let (owner, mut other) = if owned(&first) == 1 { (first, spare) } else { (spare, first) };
     assert_eq!(owner.stop(), 0);
+    // Nobody says that a static member left: its session of 10 s must end.
+    let left = Instant::now();
+    while owned(&other) != 1 {
+        assert!(left.elapsed() < Duration::from_secs(20), "nobody has taken over");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    println!("taken over after {:.1} s", left.elapsed().as_secs_f64());
     let mut traffic = Traffic::new(Random::seeded("spare"), 50);
     let producer = world.producer();
     (0..500).for_each(|_| traffic.send_usage(&producer, &world));
