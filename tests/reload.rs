@@ -134,7 +134,7 @@ impl World {
         let usage = self.decoder.usage(&catalog, &raw, 65_536, &arena).expect("a usage record");
         let mut fx = Effects::default();
         let at = Moment { clock: self.clock, oldest: Ms::MIN };
-        assert_eq!(self.engine.usage(&mut self.account, &usage, at, &mut fx), Outcome::Applied, "{id}");
+        assert_eq!(self.engine.usage(&mut self.account, usage, at, &mut fx), Outcome::Applied, "{id}");
         assert_eq!(fx.conservation_violations, 0, "{id}");
         fx.notices
     }

@@ -145,10 +145,10 @@ fn explain(catalog: &Catalog, record: &str, class: &str, now: i64) -> Result<Tol
         .map_err(|refusal| Failure::data(format!("{}: {}", refusal.reason.name(), refusal.message)))?;
     let session = usage.session.is_some();
     let rate = lookup::find_rate(catalog, usage.kind, usage.dimensions, usage.time, session)
-        .ok_or_else(|| Failure::data(no_rate(catalog, &usage)))?;
+        .ok_or_else(|| Failure::data(no_rate(catalog, usage)))?;
     let row = &catalog.rates[rate as usize];
     let mut notes = Vec::new();
-    let quantities = quantities(&usage, row, &mut notes);
+    let quantities = quantities(usage, row, &mut notes);
     let explained = price::explain(catalog, rate, &quantities, usage.dimensions).map_err(|error| {
         Failure::data(match error {
             PriceError::NoRate(message) => format!("no_rate: {message}"),
@@ -161,7 +161,7 @@ fn explain(catalog: &Catalog, record: &str, class: &str, now: i64) -> Result<Tol
     if usage.failed || explained.price.is_zero() {
         notes.push("nothing is charged".to_owned());
     }
-    Ok(Told::new(catalog, &usage, rate, explained, class, notes))
+    Ok(Told::new(catalog, usage, rate, explained, class, notes))
 }
 
 fn no_rate(catalog: &Catalog, usage: &Usage<'_>) -> String {
