@@ -18,7 +18,7 @@ use meterd::engine::totals::{Applied, Names, Route, Totals};
 use meterd::engine::window::Counter;
 use meterd::engine::{Account, Amount, Catalog, Catalogs, Effects, Engine, Moment, Ms, Outcome, Usage, lookup};
 use meterd::ingest::decode::{Decoder, Raw};
-use meterd::shard::{GROUP, Gate, IdentityKey, Partition, Rules, Sink};
+use meterd::shard::{GROUP, Gate, IdentityKey, Partition, Rules, Sink, StateWrites};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -222,6 +222,36 @@ fn shard(bencher: Bencher<'_, '_>, accounts: usize) {
         .counter(ItemsCount::new(16 * GROUP))
         .with_inputs(|| -> Vec<Vec<String>> { (0..16).map(|_| way.borrow_mut().group()).collect() })
         .bench_local_refs(|groups| groups.iter().for_each(|group| way.borrow_mut().fold(group)));
+}
+
+/// What checkpoints of such accounts cost: 1,000 that changed are encoded, of 1,000 or of 100,000.
+#[divan::bench(args = [1_000, 100_000])]
+fn checkpoint(bencher: Bencher<'_, '_>, accounts: usize) {
+    let mut way = Way::new(accounts);
+    let mut writes = StateWrites::default();
+    for _ in 0..20 * accounts / GROUP {
+        let group = way.group();
+        way.fold(&group);
+    }
+    way.partition.slice(u64::MAX, usize::MAX, &mut writes);
+    let way = RefCell::new(way);
+    bencher
+        .counter(ItemsCount::new(1_000u32))
+        .with_inputs(|| {
+            let mut way = way.borrow_mut();
+            while way.partition.dirty_len() < 1_000 {
+                let group = way.group();
+                way.fold(&group);
+            }
+        })
+        .bench_local_values(|()| {
+            let mut writes = StateWrites::default();
+            let mut way = way.borrow_mut();
+            while writes.len() < 1_000 {
+                way.partition.slice(u64::MAX, 1, &mut writes);
+            }
+            writes
+        });
 }
 
 struct Way {

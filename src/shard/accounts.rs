@@ -218,8 +218,8 @@ impl Accounts {
     }
 
     /// Notes how long the stored form of a warm account is now.
-    pub(super) fn weigh(&mut self, slot: Slot, parts: &[crate::store::encoding::Part]) {
-        let after = weight(parts.iter().map(|part| part.bytes.len()).sum());
+    pub(super) fn weigh(&mut self, slot: Slot, stored: usize) {
+        let after = weight(stored);
         let warm = self.warmed(slot).1;
         let before = std::mem::replace(&mut warm.weight, after);
         self.warm_bytes = self.warm_bytes + after as usize - before as usize;

@@ -10,7 +10,10 @@ use super::accounts::Body;
 use super::partition::Partition;
 use super::writes::StateWrites;
 use crate::engine::Ms;
-use crate::store::encoding::{self, PartKey};
+use crate::store::PartKey;
+
+/// What an account's checkpoint takes, about.
+const ACCOUNT_BYTES: usize = 512;
 
 impl Partition {
     /// What is folded from here on belongs to batch `sequence`.
@@ -32,7 +35,8 @@ impl Partition {
     /// been cold since an earlier one.
     pub fn slice(&mut self, through: u64, bytes_max: usize, writes: &mut StateWrites) -> usize {
         let before = writes.bytes_len();
-        let mut parts = Vec::new();
+        let short = self.is_short();
+        writes.reserve(bytes_max.min(self.dirty.len().saturating_mul(ACCOUNT_BYTES)));
         while let Some(&(slot, since)) = self.dirty.front() {
             if writes.bytes_len() - before >= bytes_max || since > through {
                 break;
@@ -45,23 +49,18 @@ impl Partition {
                 Body::Cold(_) => self.accounts.take_unstored(slot, write),
                 Body::Warm(_) => {
                     let warm = self.accounts.warmed(slot).1;
-                    parts.clear();
-                    encoding::encode(&warm.account, &self.engine.catalogs, &mut parts);
-                    let mut hashes = Vec::with_capacity(parts.len() - 1);
-                    for part in &parts {
-                        let hash = hash_part(&part.bytes);
-                        let head = part.key == PartKey::HEAD;
-                        if head || !warm.parts.contains(&(part.key, hash)) {
-                            write(&warm.id, part.key, &part.bytes);
-                        }
-                        if !head {
-                            hashes.push((part.key, hash));
+                    let parts = self.encoder.encode(&warm.account, &self.engine.catalogs);
+                    write(&warm.id, PartKey::HEAD, parts.head());
+                    let hashes: Box<[_]> = parts.rest().map(|(key, bytes)| (key, hash_part(bytes))).collect();
+                    for (stored, (key, bytes)) in hashes.iter().zip(parts.rest()) {
+                        if !warm.parts.contains(stored) {
+                            write(&warm.id, key, bytes);
                         }
                     }
-                    warm.parts = hashes.into();
-                    self.accounts.weigh(slot, &parts);
-                    if self.is_short() && !self.accounts.warmed(slot).1.used {
-                        self.accounts.freeze(slot, &parts);
+                    warm.parts = hashes;
+                    self.accounts.weigh(slot, parts.bytes_len());
+                    if short && !self.accounts.warmed(slot).1.used {
+                        self.accounts.freeze(slot, parts);
                     }
                 }
             }

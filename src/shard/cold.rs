@@ -10,7 +10,7 @@ use super::accounts::{Accounts, Body, Slot, Warm, weight};
 use super::checkpoint::hash_part;
 use crate::engine::{Account, Catalog, Catalogs};
 use crate::store::PartKey;
-use crate::store::encoding::{self, DecodeError, Part};
+use crate::store::encoding::{self, DecodeError, Encoder, Parts};
 
 /// Warm accounts that are kept whatever memory says.
 const WARM_MIN: usize = 256;
@@ -83,6 +83,7 @@ impl Accounts {
     /// Lets some of the warm accounts that were not used since the hand passed them grow cold.
     pub fn cool(&mut self, catalogs: &Catalogs) {
         let mut cooled = 0;
+        let mut encoder = Encoder::default();
         for _ in 0..LOOKS {
             if cooled == COOLED || self.warm_len() <= WARM_MIN {
                 return;
@@ -93,24 +94,21 @@ impl Accounts {
                 continue;
             }
             let slot = warm.slot;
-            let mut parts = Vec::new();
-            encoding::encode(&warm.account, catalogs, &mut parts);
-            self.freeze(slot, &parts);
+            let parts = encoder.encode(&warm.account, catalogs);
+            self.freeze(slot, parts);
             cooled += 1;
         }
     }
 
     /// Keeps only the stored form of a warm account.
-    pub fn freeze(&mut self, slot: Slot, parts: &[Part]) {
+    pub fn freeze(&mut self, slot: Slot, parts: Parts<'_>) {
         let Body::Warm(place) = self.get(slot).body else { return };
         let warm = self.warm[place as usize].take().expect("a warm account has its place in the slab");
         self.free_warm.push(place);
         self.warm_bytes -= warm.weight as usize;
         let stored = |key| warm.parts.iter().find(|(known, _)| *known == key).map_or(0, |(_, hash)| *hash);
-        let rest = parts.iter().filter(|part| part.key != PartKey::HEAD);
-        let rest = rest.map(|part| (part.key, stored(part.key), &*part.bytes)).collect();
-        let head = parts.iter().find(|part| part.key == PartKey::HEAD).expect("an account is stored with its head");
-        let packed = Packed { id: &warm.id, parts: rest, head: &head.bytes }.write();
+        let rest = parts.rest().map(|(key, bytes)| (key, stored(key), bytes)).collect();
+        let packed = Packed { id: &warm.id, parts: rest, head: parts.head() }.write();
         let cell = self.cells.put(&packed);
         self.get_mut(slot).body = Body::Cold(cell);
     }

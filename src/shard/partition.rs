@@ -16,6 +16,7 @@ use crate::engine::effects::Refusal;
 use crate::engine::{Account, Catalog, Catalogs, Effects, Engine, Moment, Ms, Notice, Outcome, Reason, Usage};
 use crate::ingest::decode::{Decoder, Raw};
 use crate::ingest::partition::{Partitioner, explain_place, place};
+use crate::store::encoding::Encoder;
 
 /// What decides outcomes besides catalog and inputs; part of the fold configuration.
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +87,7 @@ pub struct Partition {
     pub(super) cursor: Cursor,
     /// Identities are complete for records not older than this; older ones are `too_late` whatever `late` says.
     pub(super) oldest: Ms,
+    pub(super) encoder: Encoder,
     fx: Effects,
     /// The batch being folded; accounts that change are dirty since it.
     pub(super) batch: u64,
@@ -109,6 +111,7 @@ impl Partition {
             clock: Ms::MIN,
             cursor: Cursor::START,
             oldest: Ms::MIN,
+            encoder: Encoder::default(),
             fx: Effects::default(),
             batch: 1,
             dirty: VecDeque::new(),

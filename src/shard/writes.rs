@@ -12,6 +12,11 @@ pub struct StateWrites {
 }
 
 impl StateWrites {
+    /// Makes room, so that what is added is not moved about.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve(bytes);
+    }
+
     pub fn push(&mut self, key: &[u8], value: &[u8]) {
         self.bytes.extend_from_slice(key);
         let key_end = self.bytes.len();

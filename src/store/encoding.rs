@@ -68,40 +68,85 @@ pub(crate) struct Pages {
     places: Vec<(PageKey, Range<usize>)>,
 }
 
-/// Appends the parts of an account: the head first, then pages in order of their keys.
-pub fn encode(account: &Account, catalogs: &Catalogs, out: &mut Vec<Part>) {
-    let mut pages = Pages { bytes: Vec::with_capacity(512), places: Vec::with_capacity(16) };
-    let head = head::Head::of(account, catalogs, &mut pages);
-    let Pages { bytes, mut places } = pages;
-    places.sort_unstable_by_key(|(key, _)| *key);
-    let may_be_inline = |(key, _): &(PageKey, Range<usize>)| key.0 != pages::PANES;
-    let inline_bytes: usize = places.iter().filter(|page| may_be_inline(page)).map(|(_, place)| place.len()).sum();
-    let is_inline = |page: &(PageKey, Range<usize>)| inline_bytes <= INLINE_BYTES_MAX && may_be_inline(page);
-    let (inline, places): (Vec<_>, Vec<_>) = places.into_iter().partition(is_inline);
-    let mut part = Vec::with_capacity(256 + if inline.is_empty() { 0 } else { inline_bytes + 8 * inline.len() });
-    part.push(VERSION);
-    append(&mut part, &head);
-    // A list of keys with bytes.
-    append(&mut part, &(inline.len() as u32));
-    for (key, place) in inline {
-        append(&mut part, &key);
-        append(&mut part, &(place.len() as u32));
-        part.extend_from_slice(&bytes[place]);
-    }
-    out.push(Part { key: PartKey::HEAD, bytes: part });
-    for ((kind, page), place) in places {
-        let chunks = bytes[place].chunks(PART_BYTES_MAX);
-        let last = chunks.len() as u8 - 1;
-        for (place, chunk) in chunks.enumerate() {
-            let mut part = Vec::with_capacity(2 + chunk.len());
-            part.push(VERSION);
-            if place == 0 {
-                part.push(last);
-            }
-            part.extend_from_slice(chunk);
-            out.push(Part { key: PartKey { kind, index: page << CHUNK_BITS | place as u32 }, bytes: part });
+/// Encodes accounts one after the other; its buffers are used again.
+#[derive(Default)]
+pub struct Encoder {
+    pages: Pages,
+    bytes: Vec<u8>,
+    parts: Vec<(PartKey, Range<usize>)>,
+}
+
+/// The parts of an account just encoded: the head first, then pages in order of their keys.
+#[derive(Clone, Copy)]
+pub struct Parts<'a> {
+    bytes: &'a [u8],
+    list: &'a [(PartKey, Range<usize>)],
+}
+
+impl Encoder {
+    pub fn encode(&mut self, account: &Account, catalogs: &Catalogs) -> Parts<'_> {
+        let Encoder { pages, bytes: out, parts } = self;
+        pages.bytes.clear();
+        pages.places.clear();
+        out.clear();
+        parts.clear();
+        let head = head::Head::of(account, catalogs, pages);
+        let Pages { bytes, places } = pages;
+        places.sort_unstable_by_key(|(key, _)| *key);
+        let may_be_inline = |(key, _): &&(PageKey, Range<usize>)| key.0 != pages::PANES;
+        let inline_bytes: usize = places.iter().filter(may_be_inline).map(|(_, place)| place.len()).sum();
+        let is_inline = |page: &&(PageKey, Range<usize>)| inline_bytes <= INLINE_BYTES_MAX && may_be_inline(page);
+        out.push(VERSION);
+        append(out, &head);
+        // A list of keys with bytes.
+        append(out, &(places.iter().filter(is_inline).count() as u32));
+        for (key, place) in places.iter().filter(is_inline) {
+            append(out, key);
+            append(out, &(place.len() as u32));
+            out.extend_from_slice(&bytes[place.clone()]);
         }
+        parts.push((PartKey::HEAD, 0..out.len()));
+        for ((kind, page), place) in places.iter().filter(|page| !is_inline(page)) {
+            let chunks = bytes[place.clone()].chunks(PART_BYTES_MAX);
+            let last = chunks.len() as u8 - 1;
+            for (place, chunk) in chunks.enumerate() {
+                let start = out.len();
+                out.push(VERSION);
+                if place == 0 {
+                    out.push(last);
+                }
+                out.extend_from_slice(chunk);
+                parts.push((PartKey { kind: *kind, index: page << CHUNK_BITS | place as u32 }, start..out.len()));
+            }
+        }
+        Parts { bytes: out, list: parts }
     }
+}
+
+impl<'a> Parts<'a> {
+    pub fn iter(self) -> impl Iterator<Item = (PartKey, &'a [u8])> {
+        self.list.iter().map(move |(key, place)| (*key, &self.bytes[place.clone()]))
+    }
+
+    pub fn head(self) -> &'a [u8] {
+        self.list.first().map_or(&[], |(_, place)| &self.bytes[place.clone()])
+    }
+
+    /// All but the head.
+    pub fn rest(self) -> impl Iterator<Item = (PartKey, &'a [u8])> {
+        self.iter().skip(1)
+    }
+
+    pub fn bytes_len(self) -> usize {
+        self.bytes.len()
+    }
+}
+
+/// Appends the parts of an account, to be kept.
+pub fn encode(account: &Account, catalogs: &Catalogs, out: &mut Vec<Part>) {
+    let mut encoder = Encoder::default();
+    let parts = encoder.encode(account, catalogs);
+    out.extend(parts.iter().map(|(key, bytes)| Part { key, bytes: bytes.to_vec() }));
 }
 
 /// What the head of an account says before anything else: as much as is needed while it is not used.
