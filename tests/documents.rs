@@ -149,7 +149,26 @@ fn the_tests_that_reliability_names_exist() {
     assert!(checked > 50, "{checked}");
 }
 
-/// Each planted bug names the test that must catch it, see scripts/planted.
+/// The files that a patch is of, with the lines that each of its hunks must find there.
+fn hunks(patch: &str) -> Vec<(String, String)> {
+    let mut found: Vec<(String, String)> = Vec::new();
+    let mut file = "";
+    for line in patch.lines() {
+        if let Some(name) = line.strip_prefix("+++ b/") {
+            file = name;
+        } else if line.starts_with("--- ") {
+            // What the next line names.
+        } else if line.starts_with("@@ ") {
+            found.push((file.to_owned(), String::new()));
+        } else if let (Some((_, lines)), Some(line)) = (found.last_mut(), line.strip_prefix([' ', '-'])) {
+            lines.push_str(line);
+            lines.push('\n');
+        }
+    }
+    found
+}
+
+/// Each planted bug names the test that must catch it, see scripts/planted, and can be planted.
 #[test]
 fn the_tests_that_planted_bugs_name_exist() {
     let mut checked = 0;
@@ -166,6 +185,11 @@ fn the_tests_that_planted_bugs_name_exist() {
             _ => false,
         };
         assert!(exists, "{} names {:?}", path.display(), head("Test: "));
+        let (_, patch) = text.split_once("\n+++ ").expect("a patch of a file");
+        for (file, lines) in hunks(&format!("+++ {patch}")) {
+            let source = fs::read_to_string(project(&file)).expect("the file that is patched");
+            assert!(source.contains(&lines), "{}: expected in {file}:\n{lines}", path.display());
+        }
         checked += 1;
     }
     assert!(checked > 34, "{checked}");
