@@ -98,7 +98,7 @@ pub fn producer(config: &Config) -> ClientConfig {
     producer.set("queue.buffering.max.messages", "500000");
     producer.set("queue.buffering.max.kbytes", "262144");
     producer.set("batch.num.messages", "10000");
-    // Checkpoints of one batch have much in common; what can not be made shorter goes as it is, at little cost.
+    // Checkpoints of one batch have much in common; what cannot be made shorter goes as it is, at little cost.
     producer.set("compression.codec", "lz4");
     layer(&mut producer, &client(config));
     // The topics say what they take; the client's own limit, 1 MB, would only be a second one.

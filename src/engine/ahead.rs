@@ -60,7 +60,7 @@ impl State {
 
     fn fetch_ends(&self, user: Option<UserIndex>) -> u64 {
         let panes = self.limits.iter().take(LIMITS).fold(0, |sum, limit| sum ^ limit.counter.fetch_panes());
-        let name = user.map_or(0, |user| u64::from(self.users.get(user).name.as_bytes()[0]));
-        panes ^ name ^ self.totals.fetch_cells()
+        let name = user.and_then(|user| self.users.get(user).name.as_bytes().first());
+        panes ^ name.map_or(0, |byte| u64::from(*byte)) ^ self.totals.fetch_cells()
     }
 }

@@ -234,10 +234,8 @@ impl Renamed<'_> {
             }
         }
         let mut recorded = Bucket::default();
-        for row in period.recorded.rows() {
-            if let Some(row) = self.row(row.to_row()) {
-                recorded.restore(row);
-            }
+        for row in period.recorded.rows().filter_map(|row| self.row(row.to_row())) {
+            recorded.restore(row);
         }
         period.recorded = recorded;
     }
@@ -245,10 +243,8 @@ impl Renamed<'_> {
     fn totals(&mut self, totals: &Totals) -> Totals {
         let mut moved = Totals::default();
         for month in totals.months() {
-            for row in month.rows() {
-                if let Some(row) = self.row(row.to_row()) {
-                    moved.restore(month.month, row);
-                }
+            for row in month.rows().filter_map(|row| self.row(row.to_row())) {
+                moved.restore(month.month, row);
             }
         }
         moved

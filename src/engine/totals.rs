@@ -109,11 +109,9 @@ impl Totals {
 
     /// Reads words of the last month ahead, see `engine/ahead.rs`.
     pub(super) fn fetch(&self) -> u64 {
-        self.months.last().map_or(0, |month| {
-            month.whole.records
-                ^ month.users.len() as u64
-                ^ month.field.as_ref().map_or(0, |field| u64::from(field.dimension))
-        })
+        let Some(month) = self.months.last() else { return 0 };
+        let field = month.field.as_ref().map_or(0, |field| u64::from(field.dimension));
+        month.whole.records ^ month.users.len() as u64 ^ field
     }
 
     pub(super) fn fetch_tables(&self, user: Option<u32>) -> u64 {

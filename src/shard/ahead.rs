@@ -36,7 +36,8 @@ impl Partition {
             sum ^= warm(wanted).map_or(0, |warm| warm.armed as u64);
         }
         for wanted in &*group {
-            sum ^= warm(wanted).map_or(0, |warm| u64::from(warm.id.as_bytes()[0]) ^ warm.account.fetch());
+            let Some(warm) = warm(wanted) else { continue };
+            sum ^= warm.account.fetch() ^ warm.id.as_bytes().first().map_or(0, |byte| u64::from(*byte));
         }
         for wanted in &mut *group {
             let Some(account) = warm(wanted).map(|warm| &warm.account) else { continue };

@@ -2,7 +2,8 @@
 //!
 //! A page holds a fixed range of users, grants, sessions, identities or rows of totals, so that its bytes change only when
 //! something in it does. Where all pages together are small they stand in the head, but for older panes of sliding windows,
-//! which change least; else each is a part of its own, cut into chunks of at most 64 KiB. What belongs to an account is what its head counts; other parts are of the past.
+//! which change least; else each is a part of its own, cut into chunks of at most 64 KiB. What belongs to an account is
+//! what its head counts; other parts are of the past.
 //!
 //! Every part begins with [`VERSION`]; the first chunk of a page then says how many follow. Everything else is postcard.
 //! Ids are those of the catalog that the head names by its hash. The same state gives the same bytes.

@@ -6,39 +6,35 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use corosensei::{Coroutine, CoroutineResult};
-use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use meterd::commit::Stop;
-use meterd::commit::batch::Batch;
-use meterd::commit::committer::Committer;
 use meterd::commit::configuration::FoldConfiguration;
-use meterd::commit::kafka::{LogRecord, Machine};
+use meterd::commit::kafka::LogRecord;
 use meterd::commit::ownership::Ownership;
-use meterd::commit::reader::wait_out;
-use meterd::commit::share::{Pace, Share, WHOLE};
+use meterd::commit::share::{Share, WHOLE};
 use meterd::daemon::clock::Now;
 use meterd::daemon::group::{Assignment, Shards};
 use meterd::daemon::message::ToShard;
 use meterd::daemon::settings::Settings;
 use meterd::daemon::shard::{self, EndsQuestion, Shard, Turn};
-use meterd::daemon::sink::{Needed, Sink};
-use meterd::daemon::store_writer::{StoreWriter, ToStore, Waiting};
+use meterd::daemon::sink::Needed;
+use meterd::daemon::store_writer::ToStore;
 use meterd::engine::Ms;
 use meterd::ingest::consumer::{Backlog, Fetched, Order};
 use meterd::ingest::raw::{Input, RawBatch};
 use meterd::store::Store;
+
+mod tasks;
 
 use super::broker::Refused;
 use super::common::Common;
 use super::disk::Disk;
 use super::log::Topic;
 use super::member::{Callback, Member};
-use super::producer::SimCluster;
-use super::reader::SimReader;
-use super::sim::{Outside, Thread, Wait, steady};
+use super::sim::{Outside, Wait, steady};
 
 const RECOVERIES: usize = 2;
 /// Some notices: what runs write is little, so that it must be cut to less than in life.
@@ -219,126 +215,6 @@ impl Process {
         process.writer = Some((process.writer_task(&store, store_inbox), Wait::Step));
         process.recoveries = (0..RECOVERIES).map(|_| (process.recovery_task(&store), Wait::Step)).collect();
         process
-    }
-
-    fn committer_task(
-        &self,
-        store: &Arc<dyn Store>,
-        transactional_id: String,
-        batches: Receiver<Vec<Batch>>,
-        idle: Arc<AtomicBool>,
-    ) -> Task {
-        let (common, store, outside) = (self.common.clone(), Arc::clone(store), Rc::clone(&self.outside));
-        let (ownership, member) = (Arc::clone(&self.ownership), Rc::clone(&self.member.identity));
-        let (shards, to_store, needed) = (self.shards.clone(), self.to_store.clone(), Arc::clone(&self.needed));
-        let (configuration, opened) = (Arc::clone(&self.configuration), Rc::clone(&self.opened));
-        let (recoveries, pace) = (self.jobs.0.clone(), Pace::new(Arc::clone(&self.share)));
-        Coroutine::new(move |yielder, ()| {
-            let thread = Thread { yielder, sim: Rc::clone(&common.sim), outside };
-            let sink = Sink {
-                shards,
-                store: to_store,
-                metrics: Arc::clone(&common.metrics),
-                feed: tokio::sync::broadcast::channel(1).0,
-                needed,
-                ownership: Arc::clone(&ownership),
-                recoveries,
-                recovery: common.recovery(thread.clone(), store, configuration),
-            };
-            let mut committer = Committer {
-                cluster: SimCluster { thread: thread.clone(), transactional_id, member },
-                topics: common.topics.clone(),
-                events_partitions: common.events_partitions,
-                dlq_partitions: 1,
-                ownership,
-                sink,
-                metrics: Arc::clone(&common.metrics),
-                idle: Arc::clone(&idle),
-                pace,
-                mock: false,
-                producer: None,
-                fenced: Vec::new(),
-            };
-            committer.open()?;
-            opened.set(true);
-            loop {
-                idle.store(true, Ordering::Release);
-                let mut taken = loop {
-                    match batches.try_recv() {
-                        Ok(taken) => break taken,
-                        Err(TryRecvError::Empty) => thread.idle(),
-                        Err(TryRecvError::Disconnected) => return Ok(()),
-                    }
-                };
-                while let Ok(more) = batches.try_recv() {
-                    taken.extend(more);
-                }
-                idle.store(false, Ordering::Release);
-                committer.commit(taken)?;
-            }
-        })
-    }
-
-    fn recovery_task(&self, store: &Arc<dyn Store>) -> Task {
-        let (common, store, outside) = (self.common.clone(), Arc::clone(store), Rc::clone(&self.outside));
-        let (ownership, shards, jobs) = (Arc::clone(&self.ownership), self.shards.clone(), self.jobs.1.clone());
-        let configuration = Arc::clone(&self.configuration);
-        Coroutine::new(move |yielder, ()| {
-            let thread = Thread { yielder, sim: Rc::clone(&common.sim), outside };
-            let recovery = common.recovery(thread.clone(), store, configuration);
-            loop {
-                let Ok(assignment) = jobs.try_recv() else {
-                    thread.idle();
-                    continue;
-                };
-                let Assignment { partition, epoch, .. } = assignment;
-                let owned = || ownership.holds(partition, epoch);
-                if !owned() {
-                    continue;
-                }
-                match wait_out(&recovery.reader, owned, || recovery.recover(partition, &owned)) {
-                    Ok(Some(_)) if !owned() => {}
-                    Ok(Some(recovered)) => {
-                        thread.step();
-                        let recovered = Box::new(recovered);
-                        shards.send(partition, ToShard::Recovered { assignment, recovered });
-                    }
-                    Ok(None) => {}
-                    Err(_) if !owned() => {}
-                    Err(stop) => return Err(stop),
-                }
-            }
-        })
-    }
-
-    fn writer_task(&self, store: &Arc<dyn Store>, inbox: Receiver<ToStore>) -> Task {
-        let (common, store, outside) = (self.common.clone(), Arc::clone(store), Rc::clone(&self.outside));
-        Coroutine::new(move |yielder, ()| {
-            let thread = Thread { yielder, sim: Rc::clone(&common.sim), outside };
-            let writer = StoreWriter {
-                store,
-                state_topic: common.place.topics.last().map(|(_, id)| id.clone()).unwrap_or_default(),
-                every: common.store_every,
-                metrics: Arc::clone(&common.metrics),
-            };
-            let log = SimReader(thread.clone());
-            let mut waiting = Waiting::new(log.now());
-            let mut looked = log.now();
-            loop {
-                let message = inbox.try_recv().ok();
-                let closing = matches!(message, Some(ToStore::Close));
-                if closing || log.now() - looked >= Duration::from_secs(1) {
-                    looked = log.now();
-                    writer.complete(&mut waiting, closing, &log, &common.topics.state, looked);
-                }
-                let idle = message.is_none();
-                writer.take(&mut waiting, message, log.now());
-                if closing {
-                    return Ok(());
-                }
-                if idle { thread.idle() } else { thread.step() }
-            }
-        })
     }
 
     /// The part goes on for a step. False: it had nothing to do.

@@ -105,7 +105,7 @@ impl Panes {
         if self.panes.len() < GROUPED_FROM {
             return groups;
         }
-        for pane in self.panes.iter().take(self.panes.len() - self.newest_group().len()) {
+        for pane in self.panes.range(..self.older_len()) {
             let number = (pane.index(self.newest) / PANES_OF_GROUP) as u32 % GROUPS;
             match groups.last_mut().filter(|(last, _)| *last == number) {
                 Some((_, group)) => group.push(*pane),
@@ -117,12 +117,13 @@ impl Panes {
 
     /// Keeps only the panes that [`Panes::older_groups`] does not give.
     pub fn keep_newest_group(&mut self) {
-        self.panes = self.newest_group();
+        self.panes.drain(..self.older_len());
     }
 
-    fn newest_group(&self) -> VecDeque<Pane> {
+    /// How many panes are not of the newest group.
+    fn older_len(&self) -> usize {
         let begins = self.newest / PANES_OF_GROUP * PANES_OF_GROUP;
-        self.panes.iter().filter(|pane| pane.index(self.newest) >= begins).copied().collect()
+        self.panes.partition_point(|pane| pane.index(self.newest) < begins)
     }
 
     /// Puts back panes of older groups, in any order.

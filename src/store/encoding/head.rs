@@ -183,8 +183,9 @@ impl<'a> StateHead<'a> {
 impl<'a> PeriodHead<'a> {
     fn of(period: &'a Period, pages: &mut Pages) -> PeriodHead<'a> {
         let recorded = !period.recorded.is_empty();
-        let rows: Vec<_> = period.recorded.rows().filter(|_| recorded).collect();
-        pages.add((pages::PERIODS, period.number), &rows);
+        if recorded {
+            pages.add((pages::PERIODS, period.number), &period.recorded.rows().collect::<Vec<_>>());
+        }
         PeriodHead {
             number: period.number,
             span: period.span,
