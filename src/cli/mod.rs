@@ -174,6 +174,7 @@ impl std::error::Error for Failure {}
 
 /// Parses the arguments, runs the verb, and turns its end into an exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    crate::ingest::native::keep_freed_memory();
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => return answer_parse_error(&error),

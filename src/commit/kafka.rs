@@ -58,7 +58,8 @@ pub trait Transactions {
     /// Adds a record to the transaction.
     fn send(&self, record: &Outgoing<'_>) -> Result<(), Fault>;
 
-    /// Waits until every record of the transaction is acknowledged; gives the places of those of journal and state.
+    /// Waits until every record of the transaction is acknowledged; gives the place of the last one in each partition of
+    /// journal and state.
     fn drain(&self, timeout: Duration) -> Result<Vec<Delivered>, Fault>;
 
     /// Adds the next offsets of topics and partitions. The coordinator refuses a dead generation.

@@ -21,7 +21,7 @@ use crate::ingest::native::{self, GroupMetadata, Outgoing, TransactionFault};
 /// transaction holds back every read_committed reader of what it wrote.
 pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where a record of the journal or the state topic came to stand.
+/// Where the last record for a partition of the journal or the state topic came to stand.
 #[derive(Clone, Debug)]
 pub struct Delivered {
     pub topic: String,
@@ -40,8 +40,20 @@ pub struct Deliveries {
 
 #[derive(Default)]
 struct Reported {
+    /// The last record of each partition of the watched topics.
     delivered: Vec<Delivered>,
     failed: Option<(RDKafkaErrorCode, String)>,
+}
+
+impl Reported {
+    fn note(&mut self, topic: &str, partition: i32, offset: i64, timestamp: Option<i64>) {
+        let of_partition = |known: &&mut Delivered| known.partition == partition && known.topic == topic;
+        match self.delivered.iter_mut().rev().find(of_partition) {
+            Some(known) if known.offset < offset => (known.offset, known.timestamp) = (offset, timestamp),
+            Some(_) => {}
+            None => self.delivered.push(Delivered { topic: topic.to_owned(), partition, offset, timestamp }),
+        }
+    }
 }
 
 impl Deliveries {
@@ -72,17 +84,13 @@ impl ProducerContext for Context {
                 if !self.0.watched.iter().any(|topic| topic == message.topic()) {
                     return;
                 }
-                let delivered = Delivered {
-                    topic: message.topic().to_string(),
-                    partition: message.partition(),
-                    offset: message.offset(),
-                    // A time that this process made up would be no witness of its clock.
-                    timestamp: match message.timestamp() {
-                        Timestamp::LogAppendTime(at) => Some(at),
-                        Timestamp::CreateTime(_) | Timestamp::NotAvailable => None,
-                    },
+                // A time that this process made up would be no witness of its clock.
+                let timestamp = match message.timestamp() {
+                    Timestamp::LogAppendTime(at) => Some(at),
+                    Timestamp::CreateTime(_) | Timestamp::NotAvailable => None,
                 };
-                self.0.state.lock().unwrap_or_else(PoisonError::into_inner).delivered.push(delivered);
+                let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+                state.note(message.topic(), message.partition(), message.offset(), timestamp);
             }
             Err((error, message)) => {
                 let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -218,6 +226,10 @@ impl Transactions for TransactionalProducer {
 
     fn drain(&self, timeout: Duration) -> Result<Vec<Delivered>, Fault> {
         let deadline = Instant::now() + timeout;
+        let flush: Call = Box::new(move |producer| native::flush(producer.client(), timeout));
+        if self.calls.try_send(flush).is_err() {
+            return Err(Fault::Unknown("sending: the call before it has not returned".into()));
+        }
         // Waiting inside librdkafka is in slices of 100 ms while a record is in flight, hence the short polls.
         while self.producer.in_flight_count() > 0 {
             self.producer.poll(Duration::from_micros(0));

@@ -32,7 +32,7 @@ pub struct Inspection {
 pub fn inspect(config: &Config) -> Result<Inspection, Stop> {
     let found = startup::look(config, &settings::admin(config), false)?;
     let configuration = configuration(config, &found)?;
-    let Found { partitions, events_partitions, dlq_partitions, dlq_bytes_max, place } = found;
+    let Found { partitions, events_partitions, dlq_partitions, limits, place } = found;
     let recovery = Recovery {
         reader: Reader::open(&settings::free_consumer(config))?,
         topics: config.kafka.topics.clone(),
@@ -46,6 +46,6 @@ pub fn inspect(config: &Config) -> Result<Inspection, Stop> {
         mock: false,
         ways_out: WaysOut::default(),
     };
-    let names = Arc::new(Names::new(&config.kafka, dlq_bytes_max));
+    let names = Arc::new(Names::new(&config.kafka, limits.dlq_bytes));
     Ok(Inspection { recovery, names, partitions, events_partitions, dlq_partitions })
 }

@@ -190,7 +190,7 @@ impl Parts {
                 orders: orders.clone(),
                 backlog: backlog.clone(),
                 ends: to_ends.clone(),
-                names: Arc::new(Names::new(&self.config.kafka, self.found.dlq_bytes_max)),
+                names: Arc::new(Names::new(&self.config.kafka, self.found.limits.dlq_bytes)),
                 settings: self.settings(),
                 metrics: Arc::clone(&self.metrics),
                 board: Arc::clone(&board),
@@ -214,7 +214,7 @@ impl Parts {
         let topics = self.config.kafka.topics.clone();
         let mut committer = Committer {
             cluster: Instance {
-                config: settings::producer(&self.config),
+                config: settings::producer(&self.config, self.found.limits.batch_bytes),
                 consumer: Arc::clone(&group_consumer),
                 watched: [topics.journal.clone(), topics.state.clone()],
             },

@@ -91,13 +91,16 @@ pub fn free_consumer(config: &Config) -> ClientConfig {
     free
 }
 
-/// The transactional producer of the instance.
-pub fn producer(config: &Config) -> ClientConfig {
+/// The transactional producer of the instance. What goes to a partition together takes `batch_bytes` at most.
+pub fn producer(config: &Config, batch_bytes: usize) -> ClientConfig {
     let mut producer = ClientConfig::new();
-    producer.set("linger.ms", "0");
+    // A transaction's records wait for all of them, then go out at once: while one request of a partition is on its way and
+    // more is ready, librdkafka asks without pause whether it has come back.
+    producer.set("linger.ms", "100");
+    producer.set("batch.size", (batch_bytes / 16 * 15).to_string());
     producer.set("queue.buffering.max.messages", "500000");
     producer.set("queue.buffering.max.kbytes", "262144");
-    producer.set("batch.num.messages", "10000");
+    producer.set("batch.num.messages", "100000");
     // Checkpoints of one batch have much in common; what cannot be made shorter goes as it is, at little cost.
     producer.set("compression.codec", "lz4");
     layer(&mut producer, &client(config));

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
-use super::settings::RECORD_BYTES_MAX;
-use super::topics;
+use super::topics::{self, Limits};
 use crate::commit::Stop;
 use crate::commit::recovery::Place;
 use crate::config::Config;
@@ -23,7 +22,7 @@ pub struct Found {
     pub partitions: i32,
     pub events_partitions: i32,
     pub dlq_partitions: i32,
-    pub dlq_bytes_max: usize,
+    pub limits: Limits,
     pub place: Place,
 }
 
@@ -56,8 +55,8 @@ pub fn look(config: &Config, client: &ClientConfig, mock: bool) -> Result<Found,
         }
     }
     let place = if mock { mock_place(config, partitions) } else { place(config, &consumer, partitions)? };
-    let dlq_bytes_max = if mock {
-        topics::MESSAGE_BYTES_DEFAULT
+    let limits = if mock {
+        Limits::DEFAULT
     } else {
         let replication = |topic: &str| shape(topic).map_or(0, |shape| shape.replication);
         topics::check(topics, &config.kafka.brokers, client, replication)?
@@ -66,7 +65,7 @@ pub fn look(config: &Config, client: &ClientConfig, mock: bool) -> Result<Found,
         partitions,
         events_partitions: count(&topics.events),
         dlq_partitions: count(&topics.dlq),
-        dlq_bytes_max: dlq_bytes_max.min(RECORD_BYTES_MAX),
+        limits,
         place,
     })
 }

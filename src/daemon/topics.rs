@@ -14,7 +14,7 @@ use crate::commit::Stop;
 use crate::config::daemon::Topics;
 
 /// Of a topic whose limit cannot be read: Kafka's default.
-pub const MESSAGE_BYTES_DEFAULT: usize = 1 << 20;
+const MESSAGE_BYTES_DEFAULT: usize = 1 << 20;
 /// How long a broker may take to know a topic that was created a moment ago.
 const NEW_TOPIC_WAIT: Duration = Duration::from_secs(2);
 /// Below it `min.insync.replicas` has little to choose.
@@ -167,13 +167,39 @@ impl Topic<'_> {
     }
 }
 
-/// Looks at the settings of all topics; gives the bytes that a record of the quarantine may have.
+/// What the topics take of what meterd writes.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// A record of the quarantine.
+    pub dlq_bytes: usize,
+    /// Records sent together, to any of them.
+    pub batch_bytes: usize,
+}
+
+impl Limits {
+    /// Of topics with Kafka's defaults.
+    pub const DEFAULT: Limits = Limits { dlq_bytes: MESSAGE_BYTES_DEFAULT, batch_bytes: MESSAGE_BYTES_DEFAULT };
+
+    fn of(topics: &[Topic<'_>], dlq: &str) -> Limits {
+        let bytes_max = |topic: &Topic<'_>| {
+            let found = topic.settings.get("max.message.bytes").and_then(|found| found.parse().ok());
+            found.unwrap_or(MESSAGE_BYTES_DEFAULT).min(RECORD_BYTES_MAX)
+        };
+        let written = topics.iter().filter(|topic| topic.role != Role::Input);
+        Limits {
+            dlq_bytes: topics.iter().find(|topic| topic.name == dlq).map_or(MESSAGE_BYTES_DEFAULT, bytes_max),
+            batch_bytes: written.map(bytes_max).min().unwrap_or(MESSAGE_BYTES_DEFAULT),
+        }
+    }
+}
+
+/// Looks at the settings of all topics; gives what they take.
 pub fn check(
     topics: &Topics,
     brokers: &str,
     client: &ClientConfig,
     replication: impl Fn(&str) -> usize,
-) -> Result<usize, Stop> {
+) -> Result<Limits, Stop> {
     let mut all = [
         (&topics.usage, Role::Input),
         (&topics.accounts, Role::Input),
@@ -192,9 +218,7 @@ pub fn check(
         );
     }
     judge(&all, brokers)?;
-    let bytes_max = all.iter().find(|topic| *topic.name == *topics.dlq);
-    let bytes_max = bytes_max.and_then(|dlq| dlq.settings.get("max.message.bytes")?.parse().ok());
-    Ok(bytes_max.unwrap_or(MESSAGE_BYTES_DEFAULT))
+    Ok(Limits::of(&all, &topics.dlq))
 }
 
 /// Tells everything that must be mended at once; logs the rest.

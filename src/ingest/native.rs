@@ -1,10 +1,12 @@
-//! The only unsafe code: what librdkafka offers and its Rust wrapper does not.
+//! The only unsafe code: what librdkafka and the allocator offer and their Rust wrappers do not.
 //!
 //! - Polling the consumer's event queue, so that an end-of-partition event keeps its offset and header keys may be any
 //!   bytes (the wrapper drops the one and panics on the other).
 //! - Group metadata whose generation can be looked at before offsets are sent with it.
 //! - Producing records whose header keys are any bytes.
 //! - Topic ids and the cluster id, which tie a journal to its topics.
+//! - Sending a transaction's records all at once.
+//! - How soon the allocator gives memory back.
 //!
 //! Why it is sound: every pointer comes from librdkafka and is used while the wrapper's client, which is borrowed or
 //! held, keeps its `rd_kafka_t` alive; librdkafka's functions used here are safe to call from any thread; what it says
@@ -362,6 +364,14 @@ pub fn produce<C: ClientContext>(producer: &Client<C>, record: &Outgoing<'_>) ->
     }
 }
 
+/// Has the producer send what waits, and waits until all of it is acknowledged or `timeout` is over. Another thread must
+/// poll the producer meanwhile.
+pub fn flush<C: ClientContext>(producer: &Client<C>, timeout: Duration) {
+    let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: the client lives during the call. That time ran out is seen by whoever polls.
+    unsafe { sys::rd_kafka_flush(producer.native_ptr(), timeout_ms) };
+}
+
 fn argument(vtype: sys::rd_kafka_vtype_t) -> sys::rd_kafka_vu_t {
     sys::rd_kafka_vu_s { vtype, u: sys::rd_kafka_vu_s__bindgen_ty_1 { _pad: [0; 64] } }
 }
@@ -386,6 +396,15 @@ unsafe fn native_headers(headers: &[(&[u8], Option<&[u8]>)]) -> *mut sys::rd_kaf
         }
         native
     }
+}
+
+/// Memory that was freed goes back to the system after a minute, not at once: buffers come and go with every batch, and to be
+/// given a page anew takes longer than to fill it, on virtual machines many times. `MIMALLOC_PURGE_DELAY` comes first.
+pub fn keep_freed_memory() {
+    /// `mi_option_purge_delay` of mimalloc.h, in milliseconds; memory in arenas, which is all, waits ten times as long.
+    const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+    // SAFETY: sets a number in the allocator's table of options, which any thread may do at any time.
+    unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, 6_000) };
 }
 
 /// The id of the cluster, from cached metadata or asked for.

@@ -26,7 +26,7 @@ const LARGE_RECORDS: (&str, &str) = ("max.message.bytes", "8388608");
 const NO_DATA_LOSS: (&str, &str) = ("unclean.leader.election.enable", "false");
 
 pub const INPUT: &[(&str, &str)] = &[APPEND_TIME, NO_DATA_LOSS];
-pub const EVENTS: &[(&str, &str)] = &[NO_DATA_LOSS];
+pub const EVENTS: &[(&str, &str)] = &[LARGE_RECORDS, NO_DATA_LOSS];
 pub const DLQ: &[(&str, &str)] = &[LARGE_RECORDS, NO_DATA_LOSS];
 /// Never cut by time, which passes differently for the clock of a partition: meterd deletes what it needs no more.
 pub const JOURNAL: &[(&str, &str)] = &[

@@ -21,6 +21,7 @@ fn topics_are_created_with_their_settings() {
         (world.accounts(), "message.timestamp.type", "LogAppendTime"),
         (world.usage(), "unclean.leader.election.enable", "false"),
         (world.events(), "unclean.leader.election.enable", "false"),
+        (world.events(), "max.message.bytes", "8388608"),
         (world.journal(), "message.timestamp.type", "LogAppendTime"),
         (world.journal(), "cleanup.policy", "delete"),
         (world.journal(), "retention.ms", "-1"),
