@@ -70,7 +70,7 @@ impl State {
             Rule::Group(group) => format!("group:{}", step.catalog.groups[usize::from(group)].name).into(),
             Rule::Seats => "seats".into(),
         };
-        let user = asked.user.map(|user| self.users.get(user).name.clone());
+        let user = asked.user.map(|user| self.users.get(user).name.as_str().into());
         step.changes.tell(Stage::Access, Body::AccessDenied { user, rule, kind: asked.kind.into(), model });
     }
 }

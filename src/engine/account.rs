@@ -3,6 +3,8 @@
 //! Everything is held in the order in which it came or in an order of its own, never in that of a hash table, so that the
 //! same inputs give the same state byte for byte. What few accounts have stands in [`Rare`], which most do without.
 
+use smallvec::SmallVec;
+
 use super::balance::Balance;
 use super::calendar::Span;
 use super::catalog::{Catalog, CurrencyId, GroupId, OverflowOn, PlanId, UnitId};
@@ -15,7 +17,7 @@ use super::sessions::Sessions;
 use super::timers::WindowTimers;
 use super::totals::Totals;
 use super::users::Users;
-use super::{Amount, Ms, slim};
+use super::{Amount, Ms};
 
 /// One account, or what is left of one: a deleted account, and an unknown one that was told something, keep the sequence
 /// of their notices and the identities of their commands.
@@ -51,7 +53,7 @@ pub(crate) struct State {
     /// Of the plan's unit in the current period; share caps and percent thresholds go by it.
     pub pool: Amount,
     /// In the order in which their units were first granted or charged.
-    pub balances: Vec<Balance>,
+    pub balances: SmallVec<[Balance; 1]>,
     pub grants_issued: u64,
     /// One for each limit of the plan; for limits of users it holds the account's own cap only.
     pub limits: Vec<LimitState>,
@@ -224,7 +226,7 @@ impl State {
         let index = match self.balances.iter().position(|balance| balance.unit == unit) {
             Some(index) => index,
             None => {
-                slim::push(&mut self.balances, Balance::new(unit));
+                self.balances.push(Balance::new(unit));
                 self.balances.len() - 1
             }
         };

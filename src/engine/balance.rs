@@ -7,10 +7,12 @@
 #[cfg(test)]
 mod tests;
 
+use smallvec::SmallVec;
+
 use super::catalog::{GroupId, UnitId};
 use super::grants::{Ended, Grant, NEVER};
 use super::ledger::Ledger;
-use super::{Amount, Ms, slim};
+use super::{Amount, Ms};
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Balance {
@@ -20,7 +22,7 @@ pub(crate) struct Balance {
     usable: Amount,
     /// Remaining of all grants that have not closed.
     pub held: Amount,
-    grants: Vec<Grant>,
+    grants: SmallVec<[Grant; 1]>,
     /// How many of `grants` are in front.
     front: u32,
     /// Earliest end of a grant in front; [`NEVER`] if there is none.
@@ -53,7 +55,7 @@ impl Balance {
             debt: Amount::ZERO,
             usable: Amount::ZERO,
             held: Amount::ZERO,
-            grants: Vec::new(),
+            grants: SmallVec::new(),
             front: 0,
             next_expiry: NEVER,
             next_close: NEVER,
@@ -67,7 +69,7 @@ impl Balance {
     /// From what is stored of its grants; debt and what was told are to be put in.
     pub fn restored(unit: UnitId, mut front: Vec<Grant>, behind: Vec<Grant>) -> Balance {
         front.sort_unstable_by_key(Grant::burn_key);
-        let mut balance = Balance { front: front.len() as u32, grants: front, ..Balance::new(unit) };
+        let mut balance = Balance { front: front.len() as u32, grants: front.into(), ..Balance::new(unit) };
         balance.usable = balance.grants.iter().filter(|grant| grant.group.is_none()).map(|grant| grant.remaining).sum();
         balance.grants.extend(behind);
         balance.held = balance.grants.iter().map(|grant| grant.remaining).sum();
@@ -155,7 +157,7 @@ impl Balance {
     /// Takes out the grants that close by `now`.
     pub fn close(&mut self, now: Ms, late_ms: i64, ledger: &mut Ledger) -> Vec<Grant> {
         let is_due = |grant: &Grant| grant.expires_at != NEVER && grant.expires_at.saturating_add(late_ms) <= now;
-        let behind = self.grants.split_off(self.front as usize);
+        let behind = self.grants.drain(self.front as usize..);
         let (closed, kept): (Vec<Grant>, Vec<Grant>) = behind.into_iter().partition(is_due);
         self.grants.extend(kept);
         let unused: Amount = closed.iter().map(|grant| grant.remaining).sum();
@@ -223,7 +225,6 @@ impl Balance {
             self.next_expiry = self.next_expiry.min(grant.expires_at);
             let key = grant.burn_key();
             let at = self.grants[..front].partition_point(|other| other.burn_key() < key);
-            slim::make_room(&mut self.grants);
             self.grants.insert(at, grant);
             self.front += 1;
         } else if !grant.is_over() {
@@ -236,7 +237,7 @@ impl Balance {
         if grant.remaining.is_positive() {
             self.ended_until = self.ended_until.max(grant.expires_at);
         }
-        slim::push(&mut self.grants, grant);
+        self.grants.push(grant);
     }
 
     /// The usual draw: from what is in front. Gives what is left to pay.
@@ -290,8 +291,7 @@ impl Balance {
 
     /// Takes the grants that `leaves` names out of the front.
     fn sort_out(&mut self, leaves: impl Fn(&Grant) -> bool) {
-        let room = Vec::with_capacity(self.grants.len());
-        let all = std::mem::replace(&mut self.grants, room);
+        let all = std::mem::take(&mut self.grants);
         let mut behind = Vec::new();
         for (at, grant) in all.into_iter().enumerate() {
             if at < self.front as usize && !leaves(&grant) {

@@ -1,5 +1,7 @@
 //! Grants: what they are, and the order in which they burn (docs/reference.md 6.7, 7.1, 7.2).
 
+use compact_str::CompactString;
+
 use super::catalog::{Catalog, GroupId, UnitId};
 use super::effects::{Body, ExpiryReason, GrantExpired, GrantIssued};
 use super::{Amount, Ms};
@@ -11,7 +13,7 @@ pub(crate) const NEVER: Ms = Ms::MAX;
 pub(crate) struct Grant {
     /// `g1`, `g2`, ...: the number.
     pub number: u64,
-    pub name: Box<str>,
+    pub name: CompactString,
     /// The id of the command that issued it.
     pub reference: Option<Box<str>>,
     pub amount: Amount,
@@ -64,7 +66,7 @@ impl Grant {
         Body::GrantIssued(GrantIssued {
             grant: self.number,
             reference: self.reference.clone(),
-            name: self.name.clone(),
+            name: self.name.as_str().into(),
             unit: catalog.units[usize::from(unit)].name.clone(),
             amount: self.amount,
             priority: self.priority,
@@ -93,7 +95,7 @@ impl Grant {
         Body::GrantExpired(GrantExpired {
             grant: self.number,
             reference: self.reference.clone(),
-            name: self.name.clone(),
+            name: self.name.as_str().into(),
             unit: catalog.units[usize::from(unit)].name.clone(),
             amount: self.amount,
             unused: self.remaining,

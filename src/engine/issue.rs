@@ -61,7 +61,7 @@ impl State {
         self.grants_issued += 1;
         let grant = Grant {
             number: self.grants_issued,
-            name: new.name,
+            name: new.name.as_ref().into(),
             reference: new.reference,
             amount: new.amount,
             remaining: new.amount,

@@ -350,7 +350,7 @@ impl State {
                     (false, false) => RestoreReason::Cap,
                 };
                 let state = state.clone();
-                let name = (user != ACCOUNT).then(|| self.users.get(user).name.clone());
+                let name = (user != ACCOUNT).then(|| self.users.get(user).name.as_str().into());
                 let notice = cap_notice(catalog, row, name, &state.counter, cap, now, &span);
                 edges.tell(step, row, notice, reason);
             }

@@ -1,5 +1,7 @@
 //! Billing periods: their turn, their plan grants, their statement (docs/reference.md 7.1–7.3).
 
+use smallvec::SmallVec;
+
 use super::account::{Price, State, Withheld};
 use super::calendar::{Span, period_at};
 use super::catalog::{Catalog, PlanId, UnitId};
@@ -27,12 +29,15 @@ pub(crate) struct Period {
     pub sums: Option<Box<Sums>>,
 }
 
-/// What happened to grants and debt in a period, by unit.
+/// Amounts by unit, mostly of one.
+pub(crate) type ByUnit = SmallVec<[(UnitId, Amount); 1]>;
+
+/// What happened to grants and debt in a period.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Sums {
-    pub granted: Vec<(UnitId, Amount)>,
-    pub unused: Vec<(UnitId, Amount)>,
-    pub overage: Vec<(UnitId, Amount)>,
+    pub granted: ByUnit,
+    pub unused: ByUnit,
+    pub overage: ByUnit,
 }
 
 impl Period {
@@ -52,13 +57,13 @@ impl Period {
     }
 }
 
-pub(crate) fn add_to(list: &mut Vec<(UnitId, Amount)>, unit: UnitId, amount: Amount) {
+pub(crate) fn add_to(list: &mut ByUnit, unit: UnitId, amount: Amount) {
     if amount.is_zero() {
         return;
     }
     match list.iter_mut().find(|entry| entry.0 == unit) {
         Some(entry) => entry.1 += amount,
-        None => slim::push(list, (unit, amount)),
+        None => list.push((unit, amount)),
     }
 }
 

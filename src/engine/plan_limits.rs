@@ -85,7 +85,7 @@ impl State {
     }
 
     pub fn name_of(&self, user: UserIndex) -> Option<Box<str>> {
-        (user != ACCOUNT).then(|| self.users.get(user).name.clone())
+        (user != ACCOUNT).then(|| self.users.get(user).name.as_str().into())
     }
 }
 

@@ -1,5 +1,7 @@
 //! Usage records: acceptance in the order of docs/reference.md 6.2, then the charge.
 
+use smallvec::SmallVec;
+
 use super::access::Asked;
 use super::account::State;
 use super::calendar::{Span, format_time, period_at};
@@ -42,7 +44,7 @@ impl State {
             period,
             ended: Vec::new(),
             pool: Amount::ZERO,
-            balances: Vec::new(),
+            balances: SmallVec::new(),
             grants_issued: 0,
             limits,
             users: Default::default(),

@@ -182,7 +182,7 @@ impl State {
             self.close_session(step, &id);
             let charged = self.charge_session(step, &session, at, true);
             let (charged, unit) = charged.expect("a lenient charge is not refused");
-            let user = session.user.map(|user| self.users.get(user).name.clone());
+            let user = session.user.map(|user| self.users.get(user).name.as_str().into());
             let seconds = seconds_between(session.started_at, session.closes_at);
             let unit = Some(step.catalog.units[usize::from(unit)].name.clone());
             let body = Body::SessionClosed { session: id, user, seconds, charged, unit };

@@ -45,7 +45,7 @@ pub struct Month {
 #[derive(Clone, Debug, PartialEq)]
 struct Field {
     dimension: DimensionId,
-    values: Table<Tally>,
+    values: Table<Tally, 0>,
 }
 
 /// What is counted for a value of a breakdown.

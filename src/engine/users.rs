@@ -2,6 +2,7 @@
 
 use std::hash::BuildHasher;
 
+use compact_str::CompactString;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
@@ -29,7 +30,7 @@ pub(crate) struct Users {
 
 #[derive(Clone, Debug)]
 pub(crate) struct User {
-    pub name: Box<str>,
+    pub name: CompactString,
     /// States of the limits of users that it counted in or has an own cap for, in order of the limit.
     pub limits: Vec<(LimitIndex, LimitState)>,
     /// In which seats epoch it last appeared, and as which; 0 is never.

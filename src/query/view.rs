@@ -269,7 +269,7 @@ fn grant_view(catalog: &Catalog, grant: &Grant) -> GrantView {
     GrantView {
         grant: format!("g{}", grant.number),
         reference: grant.reference.clone(),
-        name: grant.name.clone(),
+        name: grant.name.as_str().into(),
         amount: Text(grant.amount),
         remaining: Text(grant.remaining),
         priority: grant.priority,
@@ -307,7 +307,7 @@ fn limit_view(catalog: &Catalog, state: &State, index: LimitIndex, user: Option<
     };
     LimitView {
         limit: limit.name.clone(),
-        user: user.map(|user| state.users.get(user).name.clone()),
+        user: user.map(|user| state.users.get(user).name.as_str().into()),
         used: Text(seen.used),
         cap: Text(seen.cap),
         remaining: Text((seen.cap - seen.used).max(Amount::ZERO)),
@@ -344,7 +344,7 @@ fn sessions(state: &State) -> Vec<SessionView> {
     let open = state.sessions().into_iter().flat_map(|sessions| sessions.iter());
     open.map(|(id, session)| SessionView {
         session: id.into(),
-        user: session.user.map(|user| state.users.get(user).name.clone()),
+        user: session.user.map(|user| state.users.get(user).name.as_str().into()),
         started_at: Time(session.started_at),
         closes_at: Time(session.closes_at),
     })

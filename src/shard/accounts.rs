@@ -7,6 +7,7 @@
 
 use std::hash::Hasher;
 
+use compact_str::CompactString;
 use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 
@@ -49,7 +50,7 @@ pub enum Body {
 
 /// A decoded account.
 pub struct Warm {
-    pub id: Box<str>,
+    pub id: CompactString,
     pub account: Account,
     /// The due time under which the account stands in the partition's timers.
     pub armed: Ms,

@@ -1,9 +1,10 @@
 //! Small maps to amounts, without entries of 0.
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
+use crate::engine::Amount;
 use crate::engine::catalog::{QuantityId, UnitId};
-use crate::engine::{Amount, slim};
 
 /// Which side paid for a record (docs/reference.md 6.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -16,7 +17,7 @@ pub enum Route {
 
 /// Amounts by quantity, in order of first appearance.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Cells(Vec<(QuantityId, Amount)>);
+pub(super) struct Cells(SmallVec<[(QuantityId, Amount); 2]>);
 
 /// Charged amounts by route and unit. Nearly always there is one, which is kept in place.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,7 +42,7 @@ impl Cells {
     pub fn add(&mut self, quantity: QuantityId, amount: Amount) {
         match self.0.iter_mut().find(|(known, _)| *known == quantity) {
             Some((_, sum)) => *sum += amount,
-            None => slim::push(&mut self.0, (quantity, amount)),
+            None => self.0.push((quantity, amount)),
         }
     }
 
@@ -54,7 +55,7 @@ impl Cells {
     }
 
     pub fn from_vec(cells: Vec<(QuantityId, Amount)>) -> Cells {
-        Cells(cells)
+        Cells(cells.into())
     }
 }
 

@@ -12,7 +12,7 @@ pub struct Bucket {
     pub records: u64,
     pub failed: u64,
     pub charges: Charges,
-    kinds: Table<Cells>,
+    kinds: Table<Cells, 1>,
 }
 
 impl Bucket {

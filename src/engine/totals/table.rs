@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use hashbrown::HashTable;
+use smallvec::SmallVec;
 
 use super::names::hash_of;
 use super::{NAMES_MAX, Name, OTHERS, Tally, slim};
 
-/// Rows by name, in order of first appearance. Few names are compared by address; many are found by hash.
+/// Rows by name, in order of first appearance; the `FIRST` ones stand in the table itself. Few names are compared by
+/// address; many are found by hash.
 #[derive(Clone, Debug)]
-pub struct Table<T> {
-    rows: Vec<(Arc<str>, T)>,
+pub struct Table<T, const FIRST: usize> {
+    rows: SmallVec<[(Arc<str>, T); FIRST]>,
     /// Place of `*`.
     others: Option<u32>,
     /// Places by hash of the name, where there are more than [`FEW`].
@@ -27,14 +29,14 @@ pub struct UserTable {
 
 const FEW: usize = 16;
 
-impl<T> Default for Table<T> {
-    fn default() -> Table<T> {
-        Table { rows: Vec::new(), others: None, places: None }
+impl<T, const FIRST: usize> Default for Table<T, FIRST> {
+    fn default() -> Self {
+        Table { rows: SmallVec::new(), others: None, places: None }
     }
 }
 
-impl<T: PartialEq> PartialEq for Table<T> {
-    fn eq(&self, other: &Table<T>) -> bool {
+impl<T: PartialEq, const FIRST: usize> PartialEq for Table<T, FIRST> {
+    fn eq(&self, other: &Self) -> bool {
         self.rows == other.rows
     }
 }
@@ -45,7 +47,7 @@ impl PartialEq for UserTable {
     }
 }
 
-impl<T: Default> Table<T> {
+impl<T: Default, const FIRST: usize> Table<T, FIRST> {
     /// The row of `name`, or of `*` where the table is full.
     #[inline]
     pub fn row(&mut self, name: &Name) -> &mut T {
@@ -64,7 +66,7 @@ impl<T: Default> Table<T> {
     }
 }
 
-impl<T: Default> Table<T> {
+impl<T: Default, const FIRST: usize> Table<T, FIRST> {
     pub fn rows(&self) -> impl Iterator<Item = (&str, &T)> {
         self.rows.iter().map(|(name, row)| (&**name, row))
     }
@@ -121,7 +123,8 @@ impl<T: Default> Table<T> {
         if *name == *OTHERS {
             self.others = Some(place as u32);
         }
-        slim::push(&mut self.rows, (name, row));
+        slim::make_room_in(&mut self.rows);
+        self.rows.push((name, row));
         let rows = &self.rows;
         let rehash = |place: &u32| hash_of(&rows[*place as usize].0);
         match &mut self.places {

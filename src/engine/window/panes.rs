@@ -1,8 +1,7 @@
 //! The panes of a sliding window that counted something: 16 bytes each, oldest first.
 
-use std::collections::VecDeque;
-
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::PANES;
 use crate::engine::Amount;
@@ -19,7 +18,7 @@ const GROUPED_FROM: usize = 45;
 pub struct Panes {
     /// Index of the last pane, while there is one.
     newest: i64,
-    panes: VecDeque<Pane>,
+    panes: SmallVec<[Pane; 4]>,
 }
 
 /// An amount (under 2¹¹²: limits hold less than 10²⁰, which is 2⁹⁷ of its ninth decimal) above the low 16 bits of the index.
@@ -36,7 +35,7 @@ impl Panes {
     }
 
     pub fn fetch_ends(&self) -> u64 {
-        let ends = [self.panes.front(), self.panes.back()];
+        let ends = [self.panes.first(), self.panes.last()];
         ends.iter().flatten().fold(0, |sum, pane| sum ^ pane.low)
     }
 
@@ -49,12 +48,12 @@ impl Panes {
         if self.panes.is_empty() || index > self.newest {
             self.make_room();
             self.newest = index;
-            self.panes.push_back(Pane::new(index, amount));
+            self.panes.push(Pane::new(index, amount));
             return;
         }
         let newest = self.newest;
         if index == newest
-            && let Some(last) = self.panes.back_mut()
+            && let Some(last) = self.panes.last_mut()
         {
             last.add(amount);
             return;
@@ -70,14 +69,9 @@ impl Panes {
 
     /// Drops the panes before `oldest`; gives what they held.
     pub fn evict(&mut self, oldest: i64) -> Amount {
-        let mut gone = Amount::ZERO;
-        while let Some(first) = self.panes.front()
-            && first.index(self.newest) < oldest
-        {
-            gone += first.amount();
-            self.panes.pop_front();
-        }
-        gone
+        let newest = self.newest;
+        let leave = self.panes.iter().take_while(|pane| pane.index(newest) < oldest).count();
+        if leave == 0 { Amount::ZERO } else { self.panes.drain(..leave).map(Pane::amount).sum() }
     }
 
     /// Of panes that hold `used` ≥ `cap`: the index of the first pane after whose leaving less than `cap` is held. Walks from
@@ -105,7 +99,7 @@ impl Panes {
         if self.panes.len() < GROUPED_FROM {
             return groups;
         }
-        for pane in self.panes.range(..self.older_len()) {
+        for pane in &self.panes[..self.older_len()] {
             let number = (pane.index(self.newest) / PANES_OF_GROUP) as u32 % GROUPS;
             match groups.last_mut().filter(|(last, _)| *last == number) {
                 Some((_, group)) => group.push(*pane),

@@ -167,7 +167,7 @@ impl<'a> StateHead<'a> {
             period: self.period.restore(stored)?,
             ended: self.ended.iter().map(|period| period.restore(stored)).collect::<Result<_, _>>()?,
             pool: self.pool,
-            balances: pages::balances(&self.balances, &self.grant_pages, stored)?,
+            balances: pages::balances(&self.balances, &self.grant_pages, stored)?.into(),
             grants_issued: self.grants_issued,
             limits,
             users,

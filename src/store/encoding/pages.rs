@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
 use super::head::BalanceHead;
@@ -62,7 +63,7 @@ impl UserRef<'_> {
 
 #[derive(Deserialize)]
 struct UserRow {
-    name: Box<str>,
+    name: CompactString,
     limits: Vec<(LimitIndex, LimitState)>,
     appeared: (u32, u32),
     extra: Option<Box<UserExtra>>,
