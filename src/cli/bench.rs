@@ -6,11 +6,14 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{Failure, Globals, Output, Verdict};
+use crate::config;
 use crate::config::parse_duration;
-use crate::daemon::Options;
+use crate::daemon::{Options, settings};
 use crate::load::record::Shape;
-use crate::load::{LoadError, consume, latency, produce};
+use crate::load::{LoadError, consume, echo, latency, produce};
 
+/// What topics take at once by Kafka's default.
+const BATCH_BYTES: usize = 1 << 20;
 const BAR: &str = "{wide_bar} {human_pos}/{human_len} {per_sec} {eta}";
 
 /// Measure: produce usage records, read a topic bare, time notices
@@ -32,8 +35,14 @@ enum What {
     Produce(Produce),
     Consume(Consume),
     Latency(Latency),
+    Echo(Echo),
     Daemon(Daemon),
 }
+
+/// Copy usage to events by transactions and do nothing else, until ended: what latency is compared with
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  meterd bench echo --config bench.toml &\n  meterd bench latency --rate 200")]
+struct Echo {}
 
 /// Run a daemon without one of its parts, to measure what that costs; never on topics that matter
 #[derive(Args, Debug)]
@@ -123,6 +132,7 @@ pub fn run(arguments: Arguments, globals: &Globals) -> Result<Verdict, Failure> 
         What::Produce(asked) => produce(asked, brokers)?,
         What::Consume(asked) => consume(&asked, &brokers)?,
         What::Latency(asked) => latency(asked, brokers)?,
+        What::Echo(Echo {}) => return echo(globals),
         What::Daemon(Daemon { without_identities }) => {
             return super::run::serve(globals, Options { without_identities, ..Options::default() });
         }
@@ -131,6 +141,20 @@ pub fn run(arguments: Arguments, globals: &Globals) -> Result<Verdict, Failure> 
         Output::Text => text,
         Output::Json => format!("{json}\n"),
     })?;
+    Ok(Verdict::Clean)
+}
+
+/// With clients as the daemon's.
+fn echo(globals: &Globals) -> Result<Verdict, Failure> {
+    let config = config::load(&globals.config).map_err(Failure::config)?;
+    let plan = echo::Plan {
+        consumer: settings::group_consumer(&config),
+        producer: settings::producer(&config, BATCH_BYTES),
+        from: config.kafka.topics.usage.clone(),
+        to: config.kafka.topics.events.clone(),
+    };
+    let bar = super::progress_bar(None, "{human_pos} {per_sec}");
+    echo::echo(&plan, |records| bar.inc(records)).map_err(failure)?;
     Ok(Verdict::Clean)
 }
 

@@ -129,9 +129,9 @@ fn read_notices(
     Ok(Latency { micros, silent: open })
 }
 
-/// The number of this run's record that caused a notice.
+/// The number of this run's record that caused a notice, or was echoed.
 fn caused_by(value: &[u8], source: &str) -> Option<usize> {
     let event: serde_json::Value = serde_json::from_slice(value).ok()?;
-    let cause = &event["data"]["cause"];
+    let cause = if event["source"] == source { &event } else { &event["data"]["cause"] };
     if cause["source"] == source { cause["id"].as_str()?.parse().ok() } else { None }
 }

@@ -1,7 +1,8 @@
-//! Load for benchmarks: usage records into Kafka, a bare reading loop to compare with, and the time from a record to the
-//! notice that it gives rise to.
+//! Load for benchmarks: usage records into Kafka, a bare reading loop and a bare transactional one to compare with, and the
+//! time from a record to the notice that it gives rise to.
 
 pub mod consume;
+pub mod echo;
 pub mod latency;
 pub mod produce;
 pub mod record;
@@ -11,6 +12,8 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
+
+use crate::commit::producer::Fault;
 
 /// For answers of the broker to questions outside the measured part.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -22,8 +25,16 @@ pub enum LoadError {
     Kafka(#[from] KafkaError),
     #[error("topic {0}: expected at least one partition, found none; create it with `meterd init`")]
     NoPartitions(String),
+    #[error("expected a transaction to commit, found {0:?}")]
+    Transaction(Fault),
     #[error("expected to send every record, but the broker refused {0}")]
     Refused(u64),
+}
+
+impl From<Fault> for LoadError {
+    fn from(fault: Fault) -> LoadError {
+        LoadError::Transaction(fault)
+    }
 }
 
 /// How many partitions a topic has.
