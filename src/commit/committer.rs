@@ -40,6 +40,9 @@ const SEND_TIME: Duration = TRANSACTION_TIMEOUT.saturating_sub(Duration::from_se
 const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long it may take until a member hears that a partition is another's: more than its session timeout.
 const LOSS_HEARD_MAX: Duration = Duration::from_secs(60);
+/// How long a transaction waits for what other partitions have ready: this part of what the last one took, at most so long.
+const GATHER_PART: u32 = 8;
+const GATHER_MAX: Duration = Duration::from_millis(2);
 /// Fenced this often within a minute: another process uses the transactional id.
 const FENCED_MAX: usize = 3;
 
@@ -103,6 +106,7 @@ struct Names {
 impl<K: Cluster, C: Committed> Committer<K, C> {
     /// Commits batches until the channel ends.
     pub fn run(mut self, batches: &Receiver<Vec<Batch>>) -> Result<(), Stop> {
+        let mut took = Duration::ZERO;
         loop {
             self.idle.store(true, Ordering::Release);
             let mut taken = match batches.recv_timeout(Duration::from_secs(1)) {
@@ -110,11 +114,26 @@ impl<K: Cluster, C: Committed> Committer<K, C> {
                 Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             };
-            while let Ok(more) = batches.try_recv() {
-                taken.extend(more);
-            }
-            self.idle.store(false, Ordering::Release);
+            self.gather(batches, &mut taken, (took / GATHER_PART).min(GATHER_MAX));
+            let begun = Instant::now();
             self.commit(taken)?;
+            took = begun.elapsed();
+        }
+    }
+
+    /// What other partitions have ready within a moment goes along: it would wait for a whole transaction, which takes no
+    /// longer with it.
+    fn gather(&self, batches: &Receiver<Vec<Batch>>, taken: &mut Vec<Batch>, within: Duration) {
+        let until = Instant::now() + within;
+        let owned = self.ownership.partitions().len();
+        while taken.len() < owned
+            && let Ok(more) = batches.recv_deadline(until)
+        {
+            taken.extend(more);
+        }
+        self.idle.store(false, Ordering::Release);
+        while let Ok(more) = batches.try_recv() {
+            taken.extend(more);
         }
     }
 

@@ -60,6 +60,12 @@ impl Checkpoints {
     }
 }
 
+/// Whether changes of this age have waited long enough for inputs to go along with: a transaction for them alone would hold up
+/// the inputs that come meanwhile.
+pub fn is_overdue(age: Duration, interval: Duration) -> bool {
+    age >= interval + interval / 16
+}
+
 /// Whether changes of this age are too many intervals old.
 pub fn is_far_behind(age: Duration, interval: Duration) -> bool {
     age > (interval * BEHIND_INTERVALS).max(BEHIND_MIN)

@@ -385,7 +385,7 @@ impl Owned {
             let over = self.open.is_over(settings.records_max, self.fold.accepted_len());
             return over || settings.interval.is_zero() || now.since(self.open.started) >= settings.interval;
         }
-        self.checkpoint_due(settings, now).is_some()
+        self.checkpoint_due(settings, now).is_some_and(|age| checkpoints::is_overdue(age, settings.checkpoint))
     }
 
     /// How old the oldest change is that is due for a checkpoint, if a batch can be closed now.

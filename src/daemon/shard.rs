@@ -252,7 +252,8 @@ impl Shard {
         }
         // A commit carries checkpoints of one partition, the one that is due the longest.
         let due = |owned: &Owned| Some((owned.checkpoint_due(&self.settings, now)?, owned.number));
-        let turn = state.owned.values().filter_map(due).max().map(|(_, number)| number);
+        let wants = state.owned.values().filter(|owned| owned.wants_commit(&self.settings, now));
+        let turn = wants.filter_map(due).max().map(|(_, number)| number);
         let mut batches = Vec::new();
         for owned in state.owned.values_mut() {
             owned.finish_drain();
@@ -268,7 +269,6 @@ impl Shard {
             }
         }
         if !batches.is_empty() {
-            self.committer_idle.store(false, Ordering::Release);
             // A committer that is gone has said why; the daemon is stopping.
             let _stopping = self.committer.send(batches);
         }
