@@ -160,3 +160,25 @@ fn cold_accounts_go_on_as_warm_ones() {
     loaded.pass_time(START + (INPUTS - 1) as Ms * 400);
     assert!(views(&loaded) == cold.views, "other views after loading");
 }
+
+/// Identities are of the same memory, and cannot be given up: accounts make room for them.
+#[test]
+fn accounts_grow_cold_where_identities_need_the_memory() {
+    let touch = |fold: &mut Partition, account: u64, id: u64| {
+        let value = format!(
+            r#"{{"specversion":"1.0","source":"test","id":"r{id}","subject":"account-{account}","type":"use","data":{{"tokens":1}}}}"#
+        );
+        let raw = Raw { key: None, value: Some(value.as_bytes()), headers: &[], timestamp: START };
+        assert_eq!(fold.usage(&raw, START, &mut Gate::Live, &mut Told::default()), Outcome::Applied);
+    };
+    let mut alone = partition();
+    (0..ACCOUNTS).for_each(|account| touch(&mut alone, account, account));
+    let mut fold = partition();
+    // Room for all accounts and the identities of their first records.
+    fold.use_budget(Budget::new(alone.accounts().bytes() + (512 << 10)).share());
+    (0..ACCOUNTS).for_each(|account| touch(&mut fold, account, account));
+    assert_eq!(fold.accounts().warm_len(), ACCOUNTS as usize);
+    (ACCOUNTS..ACCOUNTS * 60).for_each(|id| touch(&mut fold, 0, id));
+    let warm = fold.accounts().warm_len();
+    assert!(warm < ACCOUNTS as usize / 2, "{warm} of {ACCOUNTS} accounts are warm");
+}

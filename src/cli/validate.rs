@@ -25,7 +25,7 @@ pub struct Arguments {
 }
 
 /// Memory of an accepted record's identity, at least and at most: its table is between half full and full.
-const IDENTITY_BYTES: (i64, i64) = (25, 50);
+const IDENTITY_BYTES: (i64, i64) = (30, 60);
 
 pub fn run(arguments: Arguments, globals: &Globals) -> Result<Verdict, Failure> {
     let mut found = Diagnostics::default();

@@ -13,6 +13,7 @@ pub mod recovery;
 pub mod replay;
 pub mod share;
 pub mod state_copy;
+pub mod tail;
 pub mod ways_out;
 
 pub use crate::ingest::ownership;

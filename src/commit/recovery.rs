@@ -24,7 +24,7 @@ use super::state_copy::{self, StateCopy};
 use super::stop::Stop;
 use super::ways_out::{self, WaysOut};
 use crate::config::daemon::Topics;
-use crate::engine::{self, Ms};
+use crate::engine;
 use crate::ingest::partition::{Partitioner, place};
 use crate::ingest::raw::Input;
 use crate::shard::{Budget, IdentityKey, Loading, Partition};
@@ -115,7 +115,7 @@ impl<L: Log> Recovery<L> {
         if !owned() {
             return Ok(None);
         }
-        let (records, cut) = self.tail(partition, journal_low, (last_offset, &last))?;
+        let journal = self.tail(partition, journal_low, (last_offset, &last))?;
         let state: StateCopy = state_copy::read(self, partition, state_high)?;
         let genesis = state.genesis.clone().ok_or_else(|| {
             Stop::data(format!(
@@ -127,8 +127,8 @@ impl<L: Log> Recovery<L> {
         if !owned() {
             return Ok(None);
         }
-        let tail = Tail { records, cut, configurations: state.configurations, genesis };
-        let recovered = self.fold(partition, &tail, state.accounts, (state.stored, state_high))?;
+        let tail = Tail { journal, configurations: state.configurations, genesis };
+        let recovered = self.fold(partition, tail, state.accounts, (state.stored, state_high))?;
         let took = self.reader.now() - begun;
         tracing::info!(
             partition,
@@ -320,77 +320,21 @@ impl<L: Log> Recovery<L> {
         ))
     }
 
-    /// The journal from where it is needed to its last record, checked for gaps; and whether something of it is gone.
-    pub fn tail(
-        &self,
-        partition: i32,
-        low: i64,
-        last: (i64, &JournalRecord),
-    ) -> Result<(Vec<(i64, JournalRecord)>, bool), Stop> {
-        let (last_offset, last) = last;
-        let mut from = last.needed_from.min(last_offset);
-        let rebuilds = self.ways_out.rebuilds(partition);
-        let mut cut = from < low;
-        if cut && !rebuilds {
-            return Err(Stop::data(format!(
-                "expected {}/{partition} to hold offset {from}, from which batches must be folded again and identities \
-                 are needed, found that it begins at {low}: its retention removed it. Set its retention.ms to -1. \
-                 `meterd run --rebuild {partition}` goes on from the checkpoints: accounts lack what they did since \
-                 theirs, and records older than the clock are refused",
-                self.topics.journal
-            )));
-        }
-        from = from.max(low);
-        let mut records: Vec<(i64, JournalRecord)> = Vec::new();
-        let stretch = Stretch { topic: &self.topics.journal, partition, from, until: last_offset + 1 };
-        self.reader.read(stretch, &mut |record| {
-            let decoded = self.decode(partition, record.offset(), record.value().unwrap_or_default())?;
-            if let Some((_, before)) = records.last()
-                && decoded.sequence != before.sequence + 1
-            {
-                return Err(Stop::data(format!(
-                    "expected batch {} after batch {} in {}/{partition}, found {} at offset {} (written by {:?}, before \
-                     it {:?}): two processes wrote to one journal",
-                    before.sequence + 1,
-                    before.sequence,
-                    self.topics.journal,
-                    decoded.sequence,
-                    record.offset(),
-                    decoded.writer,
-                    before.writer
-                )));
-            }
-            records.push((record.offset(), decoded));
-            Ok(())
-        })?;
-        let first_needed = last.horizon.saturating_sub(1).max(1);
-        match records.first() {
-            Some((_, first)) if first.sequence <= first_needed => Ok((records, cut)),
-            Some(_) if rebuilds => {
-                cut = true;
-                Ok((records, cut))
-            }
-            first => Err(Stop::data(format!(
-                "expected the journal of partition {partition} to hold batch {first_needed}, found it to begin with \
-                 {:?}: it was trimmed too far",
-                first.map(|(_, record)| record.sequence)
-            ))),
-        }
-    }
-
     /// Folds the journaled batches from the horizon on, then takes up the identities.
     fn fold(
         &self,
         partition: i32,
-        tail: &Tail,
+        mut tail: Tail,
         accounts: Loading,
         stored: (Option<i64>, i64),
     ) -> Result<Recovered, Stop> {
+        let identities = std::mem::take(&mut tail.journal.identities);
+        let marks = std::mem::take(&mut tail.journal.marks);
         let last = tail.last();
         let stale = |record: &JournalRecord| {
             record.sequence >= last.horizon && record.has_outcome() && record.engine_revision != engine::REVISION
         };
-        let stale = tail.records.iter().find(|(_, record)| stale(record));
+        let stale = tail.journal.records.iter().find(|(_, record)| stale(record));
         if let Some((_, record)) = stale
             && !self.ways_out.accept_refold
         {
@@ -405,16 +349,17 @@ impl<L: Log> Recovery<L> {
                 record.writer.version
             )));
         }
-        let mut fold = replay::load(partition, accounts, tail)?;
+        let mut fold = replay::load(partition, accounts, &tail)?;
         fold.use_budget(self.budget.share());
-        let folded = replay::fold(self, partition, &mut fold, tail)?;
+        let folded = replay::fold(self, partition, &mut fold, &tail)?;
         // Identities that the journal lost are refused by their age.
-        let oldest = if tail.cut { last.oldest.max(last.end.clock) } else { last.oldest };
+        let oldest = if tail.journal.cut { last.oldest.max(last.end.clock) } else { last.oldest };
         fold.resume(last.end.clock, last.end.cursor, oldest);
-        replay::identities(&mut fold, tail);
+        replay::identities(&mut fold, identities, &tail);
         fold.end_replay();
         let position = self.skip_lost(partition, last.end)?;
-        let unrepeatable = tail.cut || stale.is_some() || folded != Folded::AsWritten || position.next != last.end.next;
+        let unrepeatable =
+            tail.journal.cut || stale.is_some() || folded != Folded::AsWritten || position.next != last.end.next;
         if unrepeatable {
             fold.begin_batch(last.sequence);
             self.set_sequences(partition, &mut fold)?;
@@ -435,10 +380,6 @@ impl<L: Log> Recovery<L> {
         }
         let configured = tail.configurations.contains_key(&configuration.hash());
         replay::use_configuration(&mut fold, &configuration, partition)?;
-        let mut marks = Marks::default();
-        for (offset, record) in &tail.records {
-            marks.push(record.sequence, *offset, latest(record));
-        }
         let place = self.place_digest();
         Ok(Recovered {
             fold,
@@ -517,11 +458,6 @@ impl<L: Log> Recovery<L> {
         let Place { cluster, topics, partitions, group } = &self.place;
         first_16(&postcard::to_stdvec(&(cluster, topics, partitions, group)).expect("encoding into memory succeeds"))
     }
-}
-
-/// The time until which a record's identities are needed, but for `late`.
-fn latest(record: &JournalRecord) -> Ms {
-    record.accepted.0.iter().map(|(_, time)| *time).max().unwrap_or(Ms::MIN)
 }
 
 fn identity_key(bytes: [u8; 16]) -> IdentityKey {

@@ -19,13 +19,14 @@ use super::kafka::Log;
 use super::reader::Stretch;
 use super::recovery::Recovery;
 use super::stop::Stop;
+use super::tail::JournalTail;
 use super::ways_out;
 use crate::config;
 use crate::engine::{Catalog, Catalogs, Ms, Notice};
 use crate::ingest::partition::Partitioner;
 use crate::ingest::raw::{Input, RawBatch};
 use crate::shard::accounts::hash_account;
-use crate::shard::{GROUP, Gate, IdentityKey, Loading, Partition, Rules, Sink};
+use crate::shard::{GROUP, Gate, Identities, IdentityKey, Loading, Partition, Rules, Sink};
 use crate::wire::notice::{CauseInput, Envelope, write_notice};
 
 /// Inputs read at once while batches are folded again.
@@ -68,10 +69,7 @@ pub fn use_configuration(fold: &mut Partition, configuration: &FoldConfiguration
 
 /// A journal's tail and what it needs to be folded.
 pub struct Tail {
-    /// With their offsets; the last is the journal's last.
-    pub records: Vec<(i64, JournalRecord)>,
-    /// What stood before them is gone although it is needed: the partition is rebuilt.
-    pub cut: bool,
+    pub journal: JournalTail,
     pub configurations: HashMap<[u8; 16], FoldConfiguration>,
     pub genesis: Genesis,
 }
@@ -87,17 +85,17 @@ pub enum Folded {
 
 impl Tail {
     pub fn last(&self) -> &JournalRecord {
-        &self.records.last().expect("a tail ends with the journal's last record").1
+        &self.journal.records.last().expect("a tail ends with the journal's last record").1
     }
 
     /// The batches from the horizon on, and where the fold stands before them.
     pub fn batches(&self) -> (Position, &[(i64, JournalRecord)]) {
-        let first = self.records.partition_point(|(_, record)| record.sequence < self.last().horizon);
+        let first = self.journal.records.partition_point(|(_, record)| record.sequence < self.last().horizon);
         match first.checked_sub(1) {
-            Some(before) => (self.records[before].1.end, &self.records[first..]),
+            Some(before) => (self.journal.records[before].1.end, &self.journal.records[first..]),
             // Where the first batch that is left begins, only the one before it knew.
-            None if self.cut => (self.records[0].1.end, &self.records[1..]),
-            None => (Position::at(self.genesis.start), &self.records[first..]),
+            None if self.journal.cut => (self.journal.records[0].1.end, &self.journal.records[1..]),
+            None => (Position::at(self.genesis.start), &self.journal.records[first..]),
         }
     }
 
@@ -143,7 +141,7 @@ pub fn fold<L: Log>(recovery: &Recovery<L>, number: i32, fold: &mut Partition, t
     if recovery.ways_out.rebuilds(number) {
         let all = batches.len();
         (position, batches) = ways_out::foldable(recovery, number, tail)?;
-        if tail.cut || batches.len() < all {
+        if tail.journal.cut || batches.len() < all {
             folded = Folded::Otherwise;
         }
         fold.resume(position.clock, position.cursor, Ms::MIN);
@@ -271,9 +269,10 @@ pub fn clock_of(timestamp: Ms, wall: Ms) -> Ms {
     timestamp.min(wall.saturating_add(1_000))
 }
 
-/// Takes up the identities that the journal still holds.
-pub fn identities(fold: &mut Partition, tail: &Tail) {
-    for (_, record) in &tail.records {
+/// Takes up the identities of the batches before the horizon, and of those that were folded again.
+pub fn identities(fold: &mut Partition, before: Identities, tail: &Tail) {
+    fold.take_up(before);
+    for (_, record) in &tail.journal.records {
         for (identity, time) in &record.accepted.0 {
             fold.remember(*identity, *time);
         }

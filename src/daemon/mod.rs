@@ -137,7 +137,7 @@ pub fn start(config: Config, options: Options) -> Result<Daemon, Stop> {
         instance = config.kafka.instance,
         "starting"
     );
-    // What is left for sled's cache, identities and queues.
+    // What is left is for sled's cache and queues.
     let budget = Budget::new(usize::try_from(config.store.memory_bytes / 4 * 3).unwrap_or(usize::MAX));
     Parts { config, metrics, store, found, configuration, budget, options }.start()
 }

@@ -326,6 +326,15 @@ impl Shard {
             metrics.replay_left_records.set(0);
             metrics.live.set(i64::from(owned.phase == Phase::Live));
             board.insert(owned.number, status);
+            if let Some((identities, most)) = owned.fold.overrun() {
+                tracing::warn!(
+                    "identities alone take {} MB, and three quarters of store.memory, {} MB, are for them and the accounts: \
+                     accounts keep a quarter of that, the process takes more than it was given. Raise store.memory, or \
+                     lower the catalog's `late`, for which they are kept",
+                    identities >> 20,
+                    most >> 20
+                );
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ pub mod writes;
 
 pub use accounts::Slot;
 pub use budget::Budget;
-pub use identities::{Identity, IdentityKey};
+pub use identities::{Identities, Identity, IdentityKey};
 pub use loading::{Loading, Unreadable};
 pub use partition::{GROUP, Gate, Partition, Read, Rules, Sink};
 pub use timers::Cursor;

@@ -8,7 +8,7 @@ use bumpalo::Bump;
 use hashbrown::HashSet;
 
 use super::accounts::{Accounts, NEVER, Slot, hash_account};
-use super::budget::Share;
+use super::budget::{Share, Taken};
 use super::cold::Found;
 use super::identities::{Identities, Identity, IdentityKey};
 use super::timers::{Cursor, Timers};
@@ -77,6 +77,7 @@ pub struct Read<'a> {
 pub struct Partition {
     pub(super) engine: Engine,
     decoder: Decoder,
+    key: IdentityKey,
     /// What a single record's decoding needs besides the record.
     arena: Bump,
     rules: Rules,
@@ -94,7 +95,7 @@ pub struct Partition {
     /// In the order in which they became dirty, each with the batch since which it is.
     pub(super) dirty: VecDeque<(Slot, u64)>,
     accepted: Vec<(Identity, Ms)>,
-    /// What the accounts take of the memory that there is for them.
+    /// What accounts and identities take of the memory that there is for them.
     share: Option<Share>,
 }
 
@@ -103,11 +104,12 @@ impl Partition {
         Partition {
             engine: Engine::new(catalogs),
             decoder: Decoder::default(),
+            key,
             arena: Bump::new(),
             rules,
             accounts: Accounts::default(),
             timers: Timers::default(),
-            identities: Identities::new(key),
+            identities: Identities::default(),
             clock: Ms::MIN,
             cursor: Cursor::START,
             oldest: Ms::MIN,
@@ -139,7 +141,7 @@ impl Partition {
             return Err(refusal);
         }
         let replayed = self.rules.accept_replayed && raw.headers.iter().any(|header| header.key == ACCEPT_LATE);
-        let identity = self.identities.of(input.account, input.source, input.id);
+        let identity = self.key.identity(input.account, input.source, input.id);
         let hash = hash_account(input.account);
         Ok(Read { input, identity, hash, replayed })
     }
@@ -336,6 +338,11 @@ impl Partition {
         self.share = Some(share);
     }
 
+    /// The bytes of all identities and the memory that there is, once, where they alone exceed it.
+    pub fn overrun(&self) -> Option<(usize, usize)> {
+        self.share.as_ref().and_then(Share::overrun)
+    }
+
     /// Memory is short.
     pub(super) fn is_short(&self) -> bool {
         self.share.as_ref().is_some_and(Share::is_short)
@@ -364,6 +371,13 @@ impl Partition {
     /// Whether no two accounts have this hash in the journal's 32 bits.
     pub fn is_alone(&self, hash: u32) -> bool {
         self.accounts.slots().filter(|slot| self.accounts.get(*slot).hash as u32 == hash).count() < 2
+    }
+
+    /// Takes up identities that the journal holds, in the place of those that are here.
+    pub fn take_up(&mut self, identities: Identities) {
+        self.identities = identities;
+        self.identities.forget(self.clock, self.engine.catalogs.current().late_ms);
+        self.tell_memory();
     }
 
     /// Takes up an identity that the journal holds.
@@ -456,11 +470,15 @@ impl Partition {
             held.dirty = true;
             self.dirty.push_back((slot, self.batch));
         }
+        self.tell_memory();
+        if self.is_short() {
+            self.accounts.cool(&self.engine.catalogs);
+        }
+    }
+
+    fn tell_memory(&mut self) {
         if let Some(share) = &mut self.share {
-            share.set(self.accounts.bytes());
-            if share.is_short() {
-                self.accounts.cool(&self.engine.catalogs);
-            }
+            share.set(Taken { accounts: self.accounts.bytes(), identities: self.identities.bytes() });
         }
     }
 }

@@ -126,12 +126,12 @@ fn tail(
     bounds.horizon = before.1.horizon;
     bounds.needed_from = before.1.needed_from.min(bounds.needed_from);
     let (low, _) = recovery.reader.watermarks(&recovery.topics.journal, partition)?;
-    let (mut records, cut) = recovery.tail(partition, low, (end.0, &bounds))?;
-    if let Some((_, last)) = records.last_mut() {
+    let mut journal = recovery.tail(partition, low, (end.0, &bounds))?;
+    if let Some((_, last)) = journal.records.last_mut() {
         last.horizon = bounds.horizon;
     }
     let revision = |record: &JournalRecord| record.engine_revision != engine::REVISION && record.has_outcome();
-    let other = records.iter().find(|(_, record)| record.sequence >= bounds.horizon && revision(record));
+    let other = journal.records.iter().find(|(_, record)| record.sequence >= bounds.horizon && revision(record));
     if let Some((_, record)) = other {
         return Err(Halt::Stop(Stop::data(format!(
             "expected batches of engine revision {} from the checkpoints' horizon on, found batch {} of revision {}: \
@@ -149,5 +149,5 @@ fn tail(
             recovery.topics.state
         ))
     })?;
-    Ok(Tail { records, cut, configurations, genesis })
+    Ok(Tail { journal, configurations, genesis })
 }

@@ -25,8 +25,8 @@ fn partition(configuration: &FoldConfiguration) -> Partition {
 }
 
 /// A usage record of now; `time` is its own, where it has one.
-fn fold(partition: &mut Partition, id: &str, time: Option<Ms>, now: Ms) -> Outcome {
-    let mut value = event("acme", id, "call", r#"{"tokens":1}"#);
+pub fn fold(partition: &mut Partition, id: &str, time: Option<Ms>, now: Ms) -> Outcome {
+    let mut value = event("acme", id, "call", r#"{"tokens":"5"}"#);
     if let Some(time) = time {
         value.insert_str(1, &format!(r#""time":"{}","#, format_time(time)));
     }

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meterd::commit::Stop;
+use meterd::engine::Outcome;
 use meterd::ingest::raw::Input;
 use meterd::store::Store;
 use meterd::store::memory::MemoryStore;
 
+use super::late;
 use super::owner::{Owner, at, event, grant, recovered, recovery};
 use super::topics::{Broker, Call};
 
@@ -96,6 +98,34 @@ fn a_journal_without_its_last_batch_stops_the_start_with_both_numbers() {
         let stop = refused(&broker);
         let told = format!("offset {} of {name}/0, as the journal says, found {}", found.0, found.1);
         assert!(stop.code == 65 && stop.message.contains(&told) && stop.message.contains("lost its last"), "{stop}");
+    }
+}
+
+/// Of what was folded before the horizon only the identities are needed, and of those only the ones that may be asked for.
+#[test]
+fn of_batches_before_the_horizon_the_identities_alone_are_kept() {
+    let broker = Rc::<RefCell<Broker>>::default();
+    let mut owner = Owner::live(&broker, at(0));
+    for (id, ms) in [("long ago", 0), ("first", 5_000), ("second", 5_000), ("third", 5_500)] {
+        if id == "third" {
+            owner.settings.checkpoint = Duration::from_secs(60);
+        }
+        owner.fold(Input::Usage, &[event("acme", id, "call", r#"{"tokens":"5"}"#)], at(ms));
+        owner.commit(at(ms));
+    }
+    let store: Arc<dyn Store> = Arc::<MemoryStore>::default();
+    let recovery = recovery(&broker, &store);
+    let (offset, last) = recovery.journal_end(0).ok().flatten().expect("there is a journal");
+    assert_eq!((last.sequence, last.horizon), (5, 5));
+    let tail = recovery.tail(0, 0, (offset, &last)).unwrap_or_else(|stop| panic!("{stop}"));
+    let kept: Vec<_> = tail.records.iter().map(|(_, record)| (record.sequence, record.accepted.0.len())).collect();
+    assert_eq!(kept, [(4, 0), (5, 1)]);
+    assert_eq!(tail.identities.len(), 3);
+
+    let mut fold = recovered(&recovery).fold;
+    assert_eq!(fold.identities_len(), 3, "the first one's time is over");
+    for (id, outcome) in [("first", Outcome::Duplicate), ("third", Outcome::Duplicate), ("fourth", Outcome::Applied)] {
+        assert_eq!(late::fold(&mut fold, id, None, at(5_500).wall), outcome, "{id}");
     }
 }
 

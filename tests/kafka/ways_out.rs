@@ -8,7 +8,6 @@ use meterd::commit::batch;
 use meterd::commit::journal::{JournalRecord, Run};
 use meterd::ingest::raw::{Input, RawBatch};
 use meterd::shard::accounts::hash_account;
-use meterd::shard::identities::Identities;
 use rdkafka::producer::BaseRecord;
 use serde_json::json;
 
@@ -225,7 +224,7 @@ fn forge_batch(world: &World) {
     let (first, last) = (decode(&journal[0]).expect("reads"), decode(journal.last().expect("one")).expect("reads"));
     let genesis = first.genesis.expect("the first record has it");
 
-    let identity = Identities::new(genesis.identity_key).of("acme", "gateway", "forged");
+    let identity = genesis.identity_key.identity("acme", "gateway", "forged");
     let mut raw_batch = RawBatch::default();
     raw_batch.push(input.offset, input.timestamp_ms, input.key.as_deref(), input.value.as_deref());
     let mut sum = crc32fast::Hasher::new();
