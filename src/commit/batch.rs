@@ -343,6 +343,76 @@ mod tests {
         assert_eq!(fits(WHOLE, b"x"), NOTICES_MAX);
         assert!((30..=32).contains(&fits(WHOLE / 4, &large)), "{} large ones", fits(WHOLE / 4, &large));
         assert_eq!(fits(WHOLE / 4, b"x"), NOTICES_MAX / 4);
-        assert!(open().is_over(usize::MAX, ACCEPTED_MAX), "a journal record stays small");
+    }
+
+    #[test]
+    fn each_bound_ends_a_batch_by_itself() {
+        type Fill = fn(&mut OpenBatch, usize);
+        let entry = Entry { start: 0, key_end: 0, end: 0, sequence: 0, kind: "", timestamp: None };
+        let told: Fill = |batch, size| batch.digests = (0..size as u32).map(|account| (account, 0)).collect();
+        let written: Fill = |batch, size| batch.notices.bytes = vec![0; size];
+        let bounds: [(&str, Fill, usize); 4] = [
+            ("bytes read", |batch, size| batch.read = [(0, size as u64 / 3), (0, (size - size / 3) as u64)], BYTES_MAX),
+            ("runs", |batch, size| batch.runs = vec![Run::Tick { clock: 0 }; size], RUNS_MAX),
+            ("accounts told", told, TOLD_MAX),
+            ("bytes of notices", written, BYTES_MAX),
+        ];
+        for (name, fill, bound) in bounds {
+            let over = |size| {
+                let mut batch = open();
+                fill(&mut batch, size);
+                batch.is_over(usize::MAX, 0)
+            };
+            assert_eq!((over(bound - 1), over(bound)), (false, true), "{name}");
+        }
+        let mut batch = open();
+        assert!(!batch.is_over(usize::MAX, ACCEPTED_MAX - 1) && batch.is_over(usize::MAX, ACCEPTED_MAX), "identities");
+        batch.read = [(3, 0), (7, 0)];
+        assert!(!batch.is_over(11, 0) && batch.is_over(10, 0), "records");
+        batch.notices.entries = vec![entry; NOTICES_MAX - 1];
+        assert!(!batch.is_over(usize::MAX, 0), "notices");
+        batch.notices.entries.push(entry);
+        assert!(batch.is_over(usize::MAX, 0), "notices");
+    }
+
+    /// Inputs go on between the parts of a mass of timers.
+    #[test]
+    fn timers_take_half_of_a_batch() {
+        let entry = Entry { start: 0, key_end: 0, end: 0, sequence: 0, kind: "", timestamp: None };
+        let full = |entries, bytes, told: usize| {
+            let mut batch = open();
+            batch.notices = Notices { entries: vec![entry; entries], bytes: vec![0; bytes] };
+            batch.digests = (0..told as u32).map(|account| (account, 0)).collect();
+            batch.is_full()
+        };
+        assert!(!full(NOTICES_MAX / 2 - 1, BYTES_MAX / 2 - 1, TOLD_MAX / 2 - 1));
+        assert!(full(NOTICES_MAX / 2, 0, 0) && full(0, BYTES_MAX / 2, 0) && full(0, 0, TOLD_MAX / 2));
+    }
+
+    /// A run is folded again under the wall clock of its last record: as long as no record was held back by an earlier one.
+    #[test]
+    fn records_share_a_run_while_the_wall_clock_held_none_of_them_back() {
+        let mut batch = open();
+        let mut record = |input, offset, wall, clamped| {
+            let raw = Raw { key: None, value: None, headers: &[], timestamp: 0 };
+            batch.begin_record(input, Head { offset, timestamp: 0, bytes: 5 }, &raw, wall, clamped);
+            batch.runs.clone()
+        };
+        let run = |input, until, wall| Run::Records { input, until, wall };
+        assert_eq!(record(Input::Usage, 0, 10, false), [run(Input::Usage, 1, 10)]);
+        assert_eq!(record(Input::Usage, 1, 20, false), [run(Input::Usage, 2, 20)], "a later clock changes nothing");
+        assert_eq!(record(Input::Usage, 2, 20, true), [run(Input::Usage, 3, 20)], "the same clock");
+        assert_eq!(record(Input::Usage, 3, 30, false)[1..], [run(Input::Usage, 4, 30)], "record 2 was held back by 20");
+        assert_eq!(
+            record(Input::Usage, 4, 25, false)[2..],
+            [run(Input::Usage, 5, 25)],
+            "an earlier one might hold back"
+        );
+        assert_eq!(record(Input::Accounts, 0, 25, false)[3..], [run(Input::Accounts, 1, 25)], "another input");
+        assert_eq!(batch.read, [(1, 5), (5, 25)]);
+        batch.tick(40);
+        batch.tick(30);
+        assert_eq!(batch.runs[4..], [Run::Tick { clock: 40 }]);
+        assert_ne!(batch.checksum(), open().checksum());
     }
 }

@@ -62,6 +62,13 @@ mod tests {
         assert_eq!(marks.needed_from(1_001, 500, 10), 449 * 2, "identities of 490 and later are needed");
         let offset = marks.needed_from(700, 5_000, 10);
         assert!((640 * 2..=699 * 2).contains(&offset), "{offset}");
+        assert_eq!(
+            marks.needed_from(705, 5_000, 10),
+            641 * 2,
+            "batch 704 is the last of the mark that begins with 641"
+        );
+        assert_eq!(marks.needed_from(1_001, 714, 10), 641 * 2, "an identity of 704 is remembered up to 714");
+        assert_eq!(marks.needed_from(1_001, 715, 10), 705 * 2);
         assert!(marks.needed_from(1_001, Ms::MAX, 10) <= 1_000 * 2);
     }
 }

@@ -210,7 +210,7 @@ impl State {
     }
 
     /// Which side pays, and what sends the record to payg if the plan was asked (docs/reference.md 6.6).
-    fn route(&mut self, step: &Step<'_>, record: &Billable<'_>) -> (Route, Option<OverflowOn>) {
+    fn route(&self, step: &Step<'_>, record: &Billable<'_>) -> (Route, Option<OverflowOn>) {
         let catalog = step.catalog;
         if record.asks_payg {
             return (Route::Payg, None);

@@ -198,12 +198,10 @@ impl State {
     }
 
     /// Whether a limit of the account is exceeded at `now`, told or not.
-    pub fn is_exceeded(&mut self, catalog: &Catalog, limit: LimitIndex, now: Ms) -> bool {
+    pub fn is_exceeded(&self, catalog: &Catalog, limit: LimitIndex, now: Ms) -> bool {
         let cap = self.cap(catalog, limit, ACCOUNT);
         let row = &catalog.plans[usize::from(self.plan)].limits[usize::from(limit)];
-        let state = &mut self.limits[usize::from(limit)];
-        state.slide(row, cap, now);
-        state.counter.used() >= cap
+        self.limits[usize::from(limit)].counter.used_at(&row.window, now) >= cap
     }
 
     /// Counts `amount` of something with the effective time `at`. What is too old for the window counts in none.

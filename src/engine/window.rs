@@ -66,6 +66,24 @@ impl Counter {
         }
     }
 
+    /// What the window holds at `clock`, to which the counter is not moved: a record that only looks at it may be refused.
+    pub fn used_at(&self, window: &Window, clock: Ms) -> Amount {
+        match (self, window) {
+            (Counter::Sliding { used, panes: Some(panes) }, Window::Sliding(length)) => {
+                *used - panes.held_before(oldest_pane(*length, clock))
+            }
+            (Counter::FirstUse { start, .. }, Window::FirstUse(length))
+                if start.get().is_some_and(|from| from + length <= clock) =>
+            {
+                Amount::ZERO
+            }
+            (Counter::Calendar { end, .. }, Window::Calendar(..)) if end.get().is_none_or(|end| end <= clock) => {
+                Amount::ZERO
+            }
+            _ => self.used(),
+        }
+    }
+
     /// Whether nothing was ever counted, or no trace of it is left: such a counter need not be kept.
     pub fn is_untouched(&self) -> bool {
         match self {

@@ -67,6 +67,12 @@ impl Panes {
         }
     }
 
+    /// What the panes before `oldest` hold.
+    pub fn held_before(&self, oldest: i64) -> Amount {
+        let leave = self.panes.iter().take_while(|pane| pane.index(self.newest) < oldest);
+        leave.map(|pane| pane.amount()).sum()
+    }
+
     /// Drops the panes before `oldest`; gives what they held.
     pub fn evict(&mut self, oldest: i64) -> Amount {
         let newest = self.newest;

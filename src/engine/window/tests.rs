@@ -25,6 +25,25 @@ fn an_untouched_counter_is_small() {
     }
 }
 
+/// A look at a window sees what moving it there would leave, and moves nothing.
+#[test]
+fn a_look_sees_the_window_as_of_the_clock() {
+    let day = Window::Calendar(CalendarUnit::Day, Tz::UTC);
+    for window in [Window::Sliding(300 * HOUR), Window::FirstUse(50 * HOUR), day, Window::Lifetime] {
+        let mut counter = Counter::new(&window);
+        for hours in [1, 2, 30, 60] {
+            count(&mut counter, &window, whole(hours), hours * HOUR, hours * HOUR);
+        }
+        let before = counter.clone();
+        for clock in (60..420).map(|hours| hours * HOUR) {
+            let mut moved = counter.clone();
+            moved.advance(&window, clock);
+            assert_eq!(counter.used_at(&window, clock), moved.used(), "{window:?} at {clock}");
+        }
+        assert_eq!(counter, before);
+    }
+}
+
 /// A record, as (time, amount, clock), and what is told after it, as (counted, used, start).
 type Step = ((Ms, i64, Ms), (bool, i64, Option<Ms>));
 
