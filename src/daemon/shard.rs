@@ -262,8 +262,7 @@ impl Shard {
                 let begun = Instant::now();
                 let batch = owned.close(&self.settings, now, turn);
                 if !batch.state.is_empty() {
-                    let (records, bytes) = (batch.state.len() as u64, batch.state.bytes_len() as u64);
-                    self.metrics.checkpointed(records, bytes, begun.elapsed());
+                    self.metrics.checkpoint_encoded(begun.elapsed());
                 }
                 batches.push(batch);
             }

@@ -53,6 +53,9 @@ impl<L: Log> Committed for Sink<L> {
         if let Some((stored, state_end)) = batch.follows {
             let _stopping = self.store.send(ToStore::Follow { partition, stored, state_end });
         }
+        if !batch.state.is_empty() {
+            self.metrics.checkpointed(batch.state.len() as u64, batch.state.bytes_len() as u64);
+        }
         if let Some(state_end) = places.state_end {
             let writes = std::mem::take(&mut batch.state);
             // The store's thread is gone only while the daemon stops.

@@ -178,11 +178,15 @@ impl Metrics {
         );
     }
 
-    /// A slice of a checkpoint was committed; `took` is the time of its encoding.
-    pub fn checkpointed(&self, records: u64, bytes: u64, took: Duration) {
+    /// A slice of a checkpoint is ready for its commit.
+    pub fn checkpoint_encoded(&self, took: Duration) {
+        self.checkpoint_micros.observe(micros(took));
+    }
+
+    /// A slice of a checkpoint was committed.
+    pub fn checkpointed(&self, records: u64, bytes: u64) {
         self.checkpoint_records.add(records);
         self.checkpoint_bytes.add(bytes);
-        self.checkpoint_micros.observe(micros(took));
     }
 
     /// Journaled inputs were folded again.
