@@ -116,6 +116,9 @@ pub enum Fault {
 
 /// How long a call into librdkafka may go on after its time is over.
 const GRACE: Duration = Duration::from_secs(5);
+/// Between two polls for what was delivered.
+const POLL_MIN: Duration = Duration::from_micros(50);
+const POLL_MAX: Duration = Duration::from_millis(5);
 
 /// Calls that wait for brokers are made by a thread of the producer's own. librdkafka may hold one of them for ever (offsets
 /// in a transaction, when the group's coordinator goes away and is forgotten): such a producer is left to its thread, and
@@ -225,18 +228,20 @@ impl Transactions for TransactionalProducer {
     }
 
     fn drain(&self, timeout: Duration) -> Result<Vec<Delivered>, Fault> {
-        let deadline = Instant::now() + timeout;
+        let begun = Instant::now();
         let flush: Call = Box::new(move |producer| native::flush(producer.client(), timeout));
         if self.calls.try_send(flush).is_err() {
             return Err(Fault::Unknown("sending: the call before it has not returned".into()));
         }
-        // Waiting inside librdkafka is in slices of 100 ms while a record is in flight, hence the short polls.
+        // Waiting inside librdkafka is in slices of 100 ms while a record is in flight, hence the polls; the longer it has
+        // taken, the fewer.
         while self.producer.in_flight_count() > 0 {
-            self.producer.poll(Duration::from_micros(0));
+            self.producer.poll(Duration::ZERO);
+            let waited = begun.elapsed();
             if self.producer.in_flight_count() > 0 {
-                std::thread::sleep(Duration::from_micros(50));
+                std::thread::sleep((waited / 16).clamp(POLL_MIN, POLL_MAX));
             }
-            if Instant::now() > deadline {
+            if waited > timeout {
                 return Err(Fault::Abort(format!("records were not acknowledged within {timeout:?}")));
             }
         }

@@ -23,8 +23,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const PENDING_BYTES_MAX: usize = 96 << 20;
 /// After a failure nothing is tried for so long.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
-/// There is time for the store while no more than this is committed in a second ...
+/// There is time for the store once no second of these had more than this committed ...
 const QUIET_BYTES: usize = 8 << 20;
+const QUIET_FOR: Duration = Duration::from_secs(10);
 /// ... and the store's turn has come after this at the latest.
 const BEHIND_MAX: Duration = Duration::from_secs(300);
 /// Bytes read at once of what a copy lacks.
@@ -58,8 +59,8 @@ pub struct Waiting {
     looked: Instant,
     /// Bytes committed since then.
     lately: usize,
-    /// Little was committed in the stretch before: there is time for the store.
-    quiet: bool,
+    /// When much was committed last.
+    busy: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -122,7 +123,7 @@ impl StoreWriter {
         }
         waiting.look(now);
         let since = now - waiting.written;
-        let due = since >= self.every && (waiting.quiet || since >= BEHIND_MAX);
+        let due = since >= self.every && (waiting.is_quiet(now) || since >= BEHIND_MAX);
         if closing || (due && !waiting.is_resting(now)) {
             let mut left = waiting.partitions.iter_mut();
             let served = left.all(|(partition, left)| self.write(*partition, left, closing, now));
@@ -171,7 +172,7 @@ impl StoreWriter {
 
     /// Completes the copies that are behind from the state topic, where there is little else to do or it has been long.
     pub fn complete(&self, waiting: &mut Waiting, closing: bool, log: &impl Log, topic: &str, now: Instant) {
-        let (quiet, resting) = (waiting.quiet, waiting.is_resting(now));
+        let (quiet, resting) = (waiting.is_quiet(now), waiting.is_resting(now));
         for (partition, pending) in &mut waiting.partitions {
             let Some(since) = pending.behind else { continue };
             if resting || !(quiet || closing || now - since > BEHIND_MAX) {
@@ -244,7 +245,7 @@ impl StoreWriter {
 
 impl Waiting {
     pub fn new(now: Instant) -> Waiting {
-        Waiting { partitions: BTreeMap::new(), written: now, failed: None, looked: now, lately: 0, quiet: true }
+        Waiting { partitions: BTreeMap::new(), written: now, failed: None, looked: now, lately: 0, busy: None }
     }
 
     /// The disk failed a moment ago.
@@ -252,9 +253,16 @@ impl Waiting {
         self.failed.is_some_and(|at| now - at < RETRY_AFTER)
     }
 
+    /// There is time for the store.
+    fn is_quiet(&self, now: Instant) -> bool {
+        self.busy.is_none_or(|at| now - at >= QUIET_FOR)
+    }
+
     fn look(&mut self, now: Instant) {
         if now - self.looked >= LOOK_EVERY {
-            self.quiet = self.lately <= QUIET_BYTES;
+            if self.lately > QUIET_BYTES {
+                self.busy = Some(now);
+            }
             (self.looked, self.lately) = (now, 0);
         }
     }

@@ -6,6 +6,8 @@ use super::users::UserIndex;
 
 /// Limits that are looked at: plans rarely have more.
 const LIMITS: usize = 6;
+/// Users that are looked at: of more, those at the front help to find the rest.
+const USERS: usize = 16;
 
 impl Account {
     /// The state itself.
@@ -26,6 +28,13 @@ impl Account {
     /// What the lists' entries own, and those of a user.
     pub fn fetch_entries(&self, user: Option<UserIndex>) -> u64 {
         self.state.as_deref().map_or(0, |state| state.fetch_entries(user))
+    }
+
+    /// All users, and what was counted for them.
+    pub fn fetch_users(&self) -> u64 {
+        let Some(state) = self.state.as_deref() else { return 0 };
+        let users = state.users.iter().take(USERS);
+        users.fold(state.totals.fetch_users(USERS), |sum, user| sum ^ u64::from(user.appeared.0))
     }
 
     /// What is behind the entries.

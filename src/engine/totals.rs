@@ -121,6 +121,13 @@ impl Totals {
         month.whole.fetch_kinds() ^ users ^ values
     }
 
+    /// Of the last month's first rows by user.
+    pub(super) fn fetch_users(&self, most: usize) -> u64 {
+        self.months
+            .last()
+            .map_or(0, |month| month.users.rows().take(most).fold(0, |sum, (_, tally)| sum ^ tally.records))
+    }
+
     pub(super) fn fetch_cells(&self) -> u64 {
         self.months.last().map_or(0, |month| month.whole.fetch_cells())
     }

@@ -7,7 +7,7 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
 use super::accounts::Body;
-use super::partition::Partition;
+use super::partition::{GROUP, Partition};
 use super::writes::StateWrites;
 use crate::engine::Ms;
 use crate::store::PartKey;
@@ -37,9 +37,13 @@ impl Partition {
         let before = writes.bytes_len();
         let short = self.is_short();
         writes.reserve(bytes_max.min(self.dirty.len().saturating_mul(ACCOUNT_BYTES)));
-        while let Some(&(slot, since)) = self.dirty.front() {
+        for number in 0.. {
+            let Some(&(slot, since)) = self.dirty.front() else { break };
             if writes.bytes_len() - before >= bytes_max || since > through {
                 break;
+            }
+            if number % GROUP == 0 {
+                self.fetch_dirty();
             }
             self.dirty.pop_front();
             self.accounts.get_mut(slot).dirty = false;
