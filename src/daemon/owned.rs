@@ -466,13 +466,13 @@ impl Owned {
         let mut state = StateWrites::default();
         let draining = self.draining.is_some();
         let through = if draining { u64::MAX } else { self.checkpoints.due_through(settings.checkpoint, now) };
-        let most = part_of(SLICE_BYTES_MAX, self.open.share);
+        let share = self.open.share;
         if std::mem::take(&mut self.unrepeatable) {
             self.fold.slice(u64::MAX, usize::MAX, &mut state);
         } else if draining {
-            self.fold.slice(through, most, &mut state);
-        } else if turn {
-            self.fold.slice(through, self.checkpoints.slice_bytes().min(most), &mut state);
+            self.fold.slice(through, part_of(SLICE_BYTES_MAX, share), &mut state);
+        } else if turn && self.phase != Phase::Claiming {
+            self.fold.slice(through, part_of(self.checkpoints.slice_bytes(), share), &mut state);
             self.checkpoints.pace(settings.checkpoint, now);
         }
         state

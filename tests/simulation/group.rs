@@ -38,7 +38,14 @@ struct Member {
 /// How a join stands.
 pub enum Join {
     Pending,
-    Done { generation: i32, assigned: BTreeSet<i32> },
+    /// It was over, and the next rebalance has begun before the assignment was fetched.
+    Again {
+        generation: i32,
+    },
+    Done {
+        generation: i32,
+        assigned: BTreeSet<i32>,
+    },
 }
 
 impl Group {
@@ -120,7 +127,7 @@ impl Group {
         let generation = self.generation;
         let Some(member) = self.members.get_mut(id) else { return Err(Refused::UnknownMember) };
         if !member.answer {
-            return Ok(Join::Pending);
+            return Ok(if member.joined { Join::Pending } else { Join::Again { generation } });
         }
         member.answer = false;
         Ok(Join::Done { generation, assigned: member.assigned.clone() })

@@ -109,6 +109,10 @@ impl Member {
         let id = self.identity.borrow().member.clone();
         match sim.broker.group.poll(&id) {
             Ok(Join::Pending) => {}
+            Ok(Join::Again { generation }) => {
+                self.identity.borrow_mut().generation = generation;
+                return self.join(sim);
+            }
             Ok(Join::Done { generation, assigned }) => {
                 // The client's generation is the new one before the callback of the rebalance is served.
                 self.identity.borrow_mut().generation = generation;
