@@ -12,7 +12,7 @@ use meterd::commit::batch::Batch;
 use meterd::commit::committer::{Committed, Committer, Journaled, Places};
 use meterd::commit::kafka::{Cluster, Machine, Membership, Transactions};
 use meterd::commit::ownership::Ownership;
-use meterd::commit::producer::{Delivered, Fault};
+use meterd::commit::producer::{Delivered, Fault, TRANSACTION_TIMEOUT};
 use meterd::commit::share::{Pace, Share};
 use meterd::ingest::native::Outgoing;
 use meterd::ingest::raw::Input;
@@ -35,6 +35,8 @@ struct State {
     records: Cell<usize>,
     /// Of the commits to come; those after them succeed.
     outcomes: RefCell<VecDeque<Fault>>,
+    /// How long a commit takes.
+    commit_takes: Duration,
     /// Producers that were made.
     opened: Cell<usize>,
     /// Generations that offsets went out with, and with which something was committed.
@@ -45,7 +47,14 @@ struct State {
 #[derive(Clone)]
 struct Coordinator(Rc<State>);
 
+/// Of all commits.
+const ATTEMPT: [u8; 16] = [9; 16];
+
 impl Machine for Coordinator {
+    fn draw(&self) -> Result<[u8; 16], Stop> {
+        Ok(ATTEMPT)
+    }
+
     fn now(&self) -> Instant {
         self.0.begun + self.0.slept.get()
     }
@@ -107,13 +116,14 @@ impl Transactions for Coordinator {
 
     /// The broker does not look at a membership of before the first join.
     fn send_offsets(&self, member: Member, offsets: &[(&str, i32, i64)], _timeout: Duration) -> Result<(), Fault> {
-        assert_eq!(offsets.len(), 2, "of both inputs, moved or not");
+        assert_eq!(offsets.len() % 2, 0, "of both inputs, moved or not");
         self.0.fenced_by.set(member.generation());
         Ok(())
     }
 
     fn commit(&self, _timeout: Duration) -> Result<(), Fault> {
         self.0.tried.borrow_mut().push(self.0.fenced_by.get());
+        self.sleep(self.0.commit_takes);
         self.0.outcomes.borrow_mut().pop_front().map_or(Ok(()), Err)
     }
 
@@ -126,6 +136,8 @@ impl Transactions for Coordinator {
 #[derive(Default)]
 struct Heard {
     journal: Option<Journaled>,
+    /// Only of the first partition: its journal ends with what was sent, the others' are empty.
+    halves: bool,
     committed: Vec<u64>,
     last: Option<Batch>,
     dropped: Vec<u64>,
@@ -146,7 +158,14 @@ impl Committed for Heard {
         self.refolded.push(batch.record.sequence);
     }
 
-    fn last_journaled(&mut self, _partition: i32) -> Result<Option<Journaled>, Stop> {
+    fn last_journaled(&mut self, partition: i32) -> Result<Option<Journaled>, Stop> {
+        if self.halves && partition == 0 {
+            return Ok(Some(Journaled {
+                sequence: 1,
+                attempt: u128::from_le_bytes(ATTEMPT),
+                places: Places::default(),
+            }));
+        }
         Ok(self.journal)
     }
 }
@@ -185,6 +204,7 @@ fn undisturbed() -> State {
         records_max: usize::MAX,
         records: Cell::default(),
         outcomes: RefCell::default(),
+        commit_takes: Duration::ZERO,
         opened: Cell::default(),
         fenced_by: Cell::new(-1),
         tried: RefCell::default(),
@@ -214,6 +234,90 @@ fn a_producer_that_the_coordinator_forgot_is_made_anew_and_sends_the_same_again(
     assert_eq!((&*committer.sink.committed, &*committer.sink.dropped), (&[1][..], &[][..]));
     let State { tried, opened, .. } = &*committer.cluster.0;
     assert_eq!((&**tried.borrow(), opened.get()), (&[3, 3][..], 2));
+}
+
+fn outcomes(faults: impl IntoIterator<Item = Fault>) -> RefCell<VecDeque<Fault>> {
+    RefCell::new(faults.into_iter().collect())
+}
+
+fn fenced() -> Fault {
+    Fault::Fenced("a newer epoch".into())
+}
+
+/// A commit that the coordinator refuses and ends is sent again, by the same producer, as often as it takes.
+#[test]
+fn an_abort_is_tried_again() {
+    let aborts = std::iter::repeat_with(|| Fault::Abort("refused".into())).take(5);
+    let (mut committer, claim) = committer(State { outcomes: outcomes(aborts), ..undisturbed() }, Heard::default());
+    committer.commit(vec![claim]).expect("it goes on");
+    assert_eq!(committer.sink.committed, [1]);
+    let State { tried, opened, .. } = &*committer.cluster.0;
+    assert_eq!((tried.borrow().len(), opened.get()), (6, 1));
+}
+
+/// Brokers that refuse for minutes end the daemon: it can be started again, and somebody should look.
+#[test]
+fn aborts_without_end_stop_after_minutes() {
+    let aborts = std::iter::repeat_with(|| Fault::Abort("refused".into())).take(10_000);
+    let (mut committer, claim) = committer(State { outcomes: outcomes(aborts), ..undisturbed() }, Heard::default());
+    let stop = committer.commit(vec![claim]).expect_err("nothing commits");
+    assert_eq!(stop.code, 69, "{}", stop.message);
+    let slept = committer.cluster.0.slept.get();
+    assert!((Duration::from_secs(300)..Duration::from_secs(310)).contains(&slept), "{slept:?}");
+}
+
+/// Three fences within a minute are another process of this name ...
+#[test]
+fn three_fences_within_a_minute_stop() {
+    let state = State { outcomes: outcomes((0..3).map(|_| fenced())), ..undisturbed() };
+    let (mut committer, claim) = committer(state, Heard::default());
+    let stop = committer.commit(vec![claim]).expect_err("another has its name");
+    assert!(stop.code == 78 && stop.message.contains("kafka.instance"), "{} {}", stop.code, stop.message);
+    assert_eq!(committer.cluster.0.tried.borrow().len(), 3);
+}
+
+/// ... those of a minute ago do not count, ...
+#[test]
+fn fences_of_a_minute_ago_are_forgotten() {
+    let state = State {
+        outcomes: outcomes((0..5).map(|_| fenced())),
+        // Less than a transaction may take.
+        commit_takes: Duration::from_millis(7_000),
+        ..undisturbed()
+    };
+    let (mut committer, claim) = committer(state, Heard::default());
+    committer.fenced = (0..2).map(|_| committer.cluster.0.begun).collect();
+    committer.cluster.0.slept.set(Duration::from_secs(60));
+    let stop = committer.commit(vec![claim]).expect_err("three of the five are within a minute");
+    assert_eq!((stop.code, committer.cluster.0.tried.borrow().len()), (78, 3), "{}", stop.message);
+}
+
+/// ... and what the coordinator fenced because the transaction took too long is not, however often.
+#[test]
+fn fences_by_the_coordinators_own_timeout_are_no_other_process() {
+    let state =
+        State { outcomes: outcomes((0..4).map(|_| fenced())), commit_takes: TRANSACTION_TIMEOUT, ..undisturbed() };
+    let (mut committer, claim) = committer(state, Heard::default());
+    committer.commit(vec![claim]).expect("it goes on");
+    assert_eq!((&*committer.sink.committed, committer.cluster.0.tried.borrow().len()), (&[1][..], 5));
+}
+
+/// Of two partitions in one transaction one stands in the journal and the other does not: no transaction of Kafka's does
+/// that.
+#[test]
+fn half_a_transaction_in_the_journals_stops() {
+    let state = State { outcomes: outcomes([Fault::Unknown("no answer".into())]), ..undisturbed() };
+    let broker = Rc::<RefCell<Broker>>::default();
+    let batches: Vec<Batch> = (0..2)
+        .map(|partition| {
+            let mut batch = Owner::take(&broker, "a", state.ownership.assign(partition), at(0)).close(at(0));
+            batch.partition = partition;
+            batch
+        })
+        .collect();
+    let mut committer = committer_with(state, Heard { halves: true, ..Heard::default() }, Arc::default());
+    let stop = committer.commit(batches).expect_err("it cannot be");
+    assert!(stop.code == 65 && stop.message.contains("1 of 2"), "{} {}", stop.code, stop.message);
 }
 
 /// The consumer has left the group, or not joined it yet: a membership that the broker does not look at.
