@@ -67,6 +67,20 @@ fn folded_twice(broker: &Rc<RefCell<Broker>>) -> Owner {
     owner
 }
 
+/// A claim is never cut, however slow the brokers are: what may wait does not go out with it.
+#[test]
+fn a_claim_carries_no_checkpoints_that_may_wait() {
+    let broker = Rc::<RefCell<Broker>>::default();
+    folded_twice(&broker);
+    let mut next = Owner::take(&broker, "b", 2, at(0));
+    next.settings.checkpoint = Duration::ZERO;
+    let claim = next.close(at(0));
+    assert_eq!(claim.state.len(), 0, "checkpoints are in the claim");
+    next.committed(claim, at(0));
+    assert!(next.wants_commit(at(0)), "they are due");
+    assert_eq!(next.close(at(0)).state.len(), 1);
+}
+
 fn refused(broker: &Rc<RefCell<Broker>>) -> Stop {
     let store: Arc<dyn Store> = Arc::<MemoryStore>::default();
     recovery(broker, &store).recover(0, &|| true).err().expect("it must not go on")
