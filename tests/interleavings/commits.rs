@@ -35,6 +35,8 @@ struct State {
     records: Cell<usize>,
     /// Of the commits to come; those after them succeed.
     outcomes: RefCell<VecDeque<Fault>>,
+    /// Of the aborts to come.
+    aborts: RefCell<VecDeque<Fault>>,
     /// How long a commit takes.
     commit_takes: Duration,
     /// Producers that were made.
@@ -128,7 +130,7 @@ impl Transactions for Coordinator {
     }
 
     fn abort(&self, _timeout: Duration) -> Result<(), Fault> {
-        Ok(())
+        self.0.aborts.borrow_mut().pop_front().map_or(Ok(()), Err)
     }
 }
 
@@ -204,6 +206,7 @@ fn undisturbed() -> State {
         records_max: usize::MAX,
         records: Cell::default(),
         outcomes: RefCell::default(),
+        aborts: RefCell::default(),
         commit_takes: Duration::ZERO,
         opened: Cell::default(),
         fenced_by: Cell::new(-1),
@@ -240,15 +243,24 @@ fn outcomes(faults: impl IntoIterator<Item = Fault>) -> RefCell<VecDeque<Fault>>
     RefCell::new(faults.into_iter().collect())
 }
 
-fn fenced() -> Fault {
-    Fault::Fenced("a newer epoch".into())
+fn fences(count: usize) -> RefCell<VecDeque<Fault>> {
+    outcomes(std::iter::repeat_with(|| Fault::Fenced("a newer epoch".into())).take(count))
+}
+
+fn refusals(count: usize) -> RefCell<VecDeque<Fault>> {
+    outcomes(std::iter::repeat_with(|| Fault::Abort("refused".into())).take(count))
+}
+
+/// So many commits in a row meet a fence: in the commit itself, or in the abort after it.
+fn fenced(count: usize) -> [State; 2] {
+    let in_aborts = State { outcomes: refusals(count), aborts: fences(count), ..undisturbed() };
+    [State { outcomes: fences(count), ..undisturbed() }, in_aborts]
 }
 
 /// A commit that the coordinator refuses and ends is sent again, by the same producer, as often as it takes.
 #[test]
 fn an_abort_is_tried_again() {
-    let aborts = std::iter::repeat_with(|| Fault::Abort("refused".into())).take(5);
-    let (mut committer, claim) = committer(State { outcomes: outcomes(aborts), ..undisturbed() }, Heard::default());
+    let (mut committer, claim) = committer(State { outcomes: refusals(5), ..undisturbed() }, Heard::default());
     committer.commit(vec![claim]).expect("it goes on");
     assert_eq!(committer.sink.committed, [1]);
     let State { tried, opened, .. } = &*committer.cluster.0;
@@ -258,8 +270,7 @@ fn an_abort_is_tried_again() {
 /// Brokers that refuse for minutes end the daemon: it can be started again, and somebody should look.
 #[test]
 fn aborts_without_end_stop_after_minutes() {
-    let aborts = std::iter::repeat_with(|| Fault::Abort("refused".into())).take(10_000);
-    let (mut committer, claim) = committer(State { outcomes: outcomes(aborts), ..undisturbed() }, Heard::default());
+    let (mut committer, claim) = committer(State { outcomes: refusals(10_000), ..undisturbed() }, Heard::default());
     let stop = committer.commit(vec![claim]).expect_err("nothing commits");
     assert_eq!(stop.code, 69, "{}", stop.message);
     let slept = committer.cluster.0.slept.get();
@@ -269,18 +280,19 @@ fn aborts_without_end_stop_after_minutes() {
 /// Three fences within a minute are another process of this name ...
 #[test]
 fn three_fences_within_a_minute_stop() {
-    let state = State { outcomes: outcomes((0..3).map(|_| fenced())), ..undisturbed() };
-    let (mut committer, claim) = committer(state, Heard::default());
-    let stop = committer.commit(vec![claim]).expect_err("another has its name");
-    assert!(stop.code == 78 && stop.message.contains("kafka.instance"), "{} {}", stop.code, stop.message);
-    assert_eq!(committer.cluster.0.tried.borrow().len(), 3);
+    for state in fenced(3) {
+        let (mut committer, claim) = committer(state, Heard::default());
+        let stop = committer.commit(vec![claim]).expect_err("another has its name");
+        assert!(stop.code == 78 && stop.message.contains("kafka.instance"), "{} {}", stop.code, stop.message);
+        assert_eq!(committer.cluster.0.tried.borrow().len(), 3);
+    }
 }
 
 /// ... those of a minute ago do not count, ...
 #[test]
 fn fences_of_a_minute_ago_are_forgotten() {
     let state = State {
-        outcomes: outcomes((0..5).map(|_| fenced())),
+        outcomes: fences(5),
         // Less than a transaction may take.
         commit_takes: Duration::from_millis(7_000),
         ..undisturbed()
@@ -295,11 +307,12 @@ fn fences_of_a_minute_ago_are_forgotten() {
 /// ... and what the coordinator fenced because the transaction took too long is not, however often.
 #[test]
 fn fences_by_the_coordinators_own_timeout_are_no_other_process() {
-    let state =
-        State { outcomes: outcomes((0..4).map(|_| fenced())), commit_takes: TRANSACTION_TIMEOUT, ..undisturbed() };
-    let (mut committer, claim) = committer(state, Heard::default());
-    committer.commit(vec![claim]).expect("it goes on");
-    assert_eq!((&*committer.sink.committed, committer.cluster.0.tried.borrow().len()), (&[1][..], 5));
+    for state in fenced(4) {
+        let state = State { commit_takes: TRANSACTION_TIMEOUT, ..state };
+        let (mut committer, claim) = committer(state, Heard::default());
+        committer.commit(vec![claim]).expect("it goes on");
+        assert_eq!((&*committer.sink.committed, committer.cluster.0.tried.borrow().len()), (&[1][..], 5));
+    }
 }
 
 /// Of two partitions in one transaction one stands in the journal and the other does not: no transaction of Kafka's does
