@@ -404,10 +404,13 @@ impl<K: Cluster, C: Committed> Committer<K, C> {
         let Some(membership) = self.cluster.membership() else {
             return Err(Fault::Abort("the consumer has no group metadata".into()));
         };
-        if membership.generation() < 0 || membership.member().is_empty() {
+        let member = membership.member();
+        if membership.generation() < 0 || member.is_empty() {
             return Err(Fault::Abort("the consumer is not a member of its group at this moment".into()));
         }
-        if let Some(batch) = batches.iter().find(|batch| !self.ownership.holds(batch.partition, batch.epoch)) {
+        // Of another membership than the present one: that the partition is lost has not been told yet.
+        let held = |batch: &Batch| self.ownership.holds_as(batch.partition, batch.epoch, &member);
+        if let Some(batch) = batches.iter().find(|batch| !held(batch)) {
             return Err(Fault::Abort(format!("partition {} was taken while its batch was sent", batch.partition)));
         }
         let mut offsets = Vec::with_capacity(batches.len() * 2);

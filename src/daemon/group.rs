@@ -76,7 +76,7 @@ impl Group {
 }
 
 impl Rebalance for Group {
-    fn assigned(&self, partitions: &[i32]) -> Result<(), Stop> {
+    fn assigned(&self, partitions: &[i32], member: &str) -> Result<(), Stop> {
         self.metrics.rebalanced();
         for &partition in partitions {
             if partition >= self.partitions {
@@ -86,7 +86,7 @@ impl Rebalance for Group {
                     self.partitions
                 )));
             }
-            let epoch = self.ownership.assign(partition);
+            let epoch = self.ownership.assign(partition, member);
             tracing::info!(partition, epoch, "assigned");
             // The recovery threads are gone only while the daemon stops.
             let _stopping = self.recoveries.send(Assignment { partition, epoch, at: Instant::now() });

@@ -18,7 +18,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::native::{self, Event, Events};
+use super::native::{self, Event, Events, GroupMetadata};
 use super::ownership::Ownership;
 use super::raw::{Input, RawBatch};
 use super::trouble::Trouble;
@@ -58,8 +58,8 @@ pub trait Route: Send {
 
 /// Decides over the group's partitions; called inside the poll of the group's consumer.
 pub trait Rebalance: Send {
-    /// Partitions were assigned, and are paused.
-    fn assigned(&self, partitions: &[i32]) -> Result<(), Stop>;
+    /// Partitions were assigned to this member of the group, and are paused.
+    fn assigned(&self, partitions: &[i32], member: &str) -> Result<(), Stop>;
     /// Partitions are being taken; after this returns another instance may have them. `lost`: it may already.
     fn revoked(&self, partitions: &[i32], lost: bool);
 }
@@ -361,6 +361,8 @@ impl<R: Route> InputConsumer<R> {
     fn assign(&self, partitions: &TopicPartitionList) -> Result<(), Stop> {
         let Some(rebalance) = &self.rebalance else { return Ok(()) };
         let numbers = numbers(partitions);
+        // It stays what it is until the assignment is taken up.
+        let member = GroupMetadata::of(&self.consumer).map(|metadata| metadata.member()).unwrap_or_default();
         let mut list = TopicPartitionList::new();
         for partition in &numbers {
             // No offset that would have to be asked for: an answer that comes after the seek would undo it.
@@ -371,7 +373,7 @@ impl<R: Route> InputConsumer<R> {
         if !numbers.is_empty() {
             self.consumer.pause(&list).map_err(|error| self.client_fault("pause", &error))?;
         }
-        rebalance.assigned(&numbers)
+        rebalance.assigned(&numbers, &member)
     }
 
     fn revoke(&self, live: &mut BTreeMap<i32, Live>, partitions: &TopicPartitionList, lost: bool) -> Result<(), Stop> {

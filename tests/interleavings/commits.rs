@@ -27,6 +27,8 @@ struct State {
     ownership: Arc<Ownership>,
     /// The consumer is a member of its group from then on.
     joined_after: Duration,
+    /// Who it is.
+    member: &'static str,
     /// The callback that takes the partition runs then.
     lost_after: Duration,
     /// What a transaction's time suffices for.
@@ -69,7 +71,11 @@ impl Machine for Coordinator {
     }
 }
 
-struct Member(i32);
+/// The generation, and the id once there is one.
+struct Member(i32, &'static str);
+
+/// To which partitions are assigned.
+const MEMBER: &str = "member-1";
 
 impl Membership for Member {
     fn generation(&self) -> i32 {
@@ -77,7 +83,7 @@ impl Membership for Member {
     }
 
     fn member(&self) -> String {
-        if self.0 < 0 { String::new() } else { "member-1".into() }
+        if self.0 < 0 { String::new() } else { self.1.into() }
     }
 }
 
@@ -86,7 +92,7 @@ impl Cluster for Coordinator {
     type Producer = Coordinator;
 
     fn membership(&self) -> Option<Member> {
-        Some(Member(if self.0.slept.get() >= self.0.joined_after { 3 } else { -1 }))
+        Some(Member(if self.0.slept.get() >= self.0.joined_after { 3 } else { -1 }, self.0.member))
     }
 
     fn open(&self, _timeout: Duration) -> Result<Coordinator, Fault> {
@@ -174,7 +180,7 @@ impl Committed for Heard {
 
 /// A committer, and the claim of the partition that it is to commit.
 fn committer(state: State, heard: Heard) -> (Committer<Coordinator, Heard>, Batch) {
-    let epoch = state.ownership.assign(0);
+    let epoch = state.ownership.assign(0, MEMBER);
     let claim = Owner::take(&Rc::<RefCell<Broker>>::default(), "a", epoch, at(0)).close(at(0));
     (committer_with(state, heard, Arc::default()), claim)
 }
@@ -202,6 +208,7 @@ fn undisturbed() -> State {
         slept: Cell::default(),
         ownership: Arc::default(),
         joined_after: Duration::ZERO,
+        member: MEMBER,
         lost_after: Duration::MAX,
         records_max: usize::MAX,
         records: Cell::default(),
@@ -323,7 +330,7 @@ fn half_a_transaction_in_the_journals_stops() {
     let broker = Rc::<RefCell<Broker>>::default();
     let batches: Vec<Batch> = (0..2)
         .map(|partition| {
-            let mut batch = Owner::take(&broker, "a", state.ownership.assign(partition), at(0)).close(at(0));
+            let mut batch = Owner::take(&broker, "a", state.ownership.assign(partition, MEMBER), at(0)).close(at(0));
             batch.partition = partition;
             batch
         })
@@ -343,6 +350,17 @@ fn a_membership_without_a_generation_commits_nothing() {
     assert_eq!(committer.sink.committed, [1]);
 }
 
+/// An instance stood still until its group gave its partitions to others. The client joins again, under another id and with a
+/// valid generation, before it tells that they are lost.
+#[test]
+fn what_another_membership_folded_is_never_sent() {
+    let state = State { member: "member-2", lost_after: Duration::from_secs(3), ..undisturbed() };
+    let (mut committer, claim) = committer(state, Heard::default());
+    committer.commit(vec![claim]).expect("it hears of its loss");
+    assert!(committer.cluster.0.tried.borrow().is_empty(), "it was committed");
+    assert_eq!((&*committer.sink.committed, &*committer.sink.dropped), (&[][..], &[1][..]));
+}
+
 /// The brokers take so long for a record that a transaction ends before all of a batch are sent: the same batch would never
 /// be committed.
 #[test]
@@ -357,7 +375,7 @@ fn a_batch_that_takes_too_long_is_folded_again_in_smaller_ones() {
     assert!(notices >= GRANTS, "{notices} notices are in one batch");
 
     let state = State { records_max: 400, ..undisturbed() };
-    state.ownership.assign(0);
+    state.ownership.assign(0, MEMBER);
     let share = Arc::<Share>::default();
     let mut committer = committer_with(state, Heard::default(), Arc::clone(&share));
     committer.commit(vec![large]).expect("it is given back");

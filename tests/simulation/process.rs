@@ -288,7 +288,7 @@ impl Process {
         match self.member.callbacks.pop_front() {
             Some(Callback::Assign(partitions)) => {
                 for partition in partitions {
-                    let epoch = self.ownership.assign(partition);
+                    let epoch = self.ownership.assign(partition, &self.member.identity.borrow().member);
                     let _held = self.jobs.0.send(Assignment { partition, epoch, at: steady(now) });
                 }
                 return Ok(true);
