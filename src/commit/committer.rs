@@ -45,6 +45,9 @@ const GATHER_PART: u32 = 8;
 const GATHER_MAX: Duration = Duration::from_millis(2);
 /// Fenced this often within a minute: another process uses the transactional id.
 const FENCED_MAX: usize = 3;
+/// A membership that began anew tells within this time which partitions it has lost. What it still holds then was given to it
+/// again, perhaps by way of others.
+const ANEW_AFTER: Duration = Duration::from_secs(5);
 
 /// Where committed batches go.
 pub trait Committed {
@@ -140,6 +143,7 @@ impl<K: Cluster, C: Committed> Committer<K, C> {
     /// Brings the batches to a known outcome: committed, or dropped because their epoch ended.
     pub fn commit(&mut self, mut batches: Vec<Batch>) -> Result<(), Stop> {
         let begun_trying = self.cluster.now();
+        let mut anew_since = None;
         for attempt in 0u32.. {
             if attempt > 0 && self.cluster.now() - begun_trying > BROKERS_AWAY_MAX {
                 break;
@@ -188,6 +192,17 @@ impl<K: Cluster, C: Committed> Committer<K, C> {
                 && batch.exceeds(self.pace.share())
             {
                 self.pace.forget();
+                batches.drain(..).for_each(|batch| self.sink.refold(batch));
+                return Ok(());
+            }
+            let member = self.anew(&batches);
+            let now = self.cluster.now();
+            anew_since = member.is_some().then(|| anew_since.unwrap_or(now));
+            if let (Some(member), Some(since), [batch]) = (member, anew_since, &batches[..])
+                && now - since >= ANEW_AFTER
+            {
+                tracing::warn!(partition = batch.partition, "the group's membership began anew: it is recovered");
+                self.ownership.adopt(batch.partition, batch.epoch, &member);
                 batches.drain(..).for_each(|batch| self.sink.refold(batch));
                 return Ok(());
             }
@@ -313,6 +328,17 @@ impl<K: Cluster, C: Committed> Committer<K, C> {
                 OPEN_TIMEOUT.as_secs()
             ))
         })
+    }
+
+    /// The present member of the group, where some of the partitions that are held were assigned to a former one.
+    fn anew(&self, batches: &[Batch]) -> Option<String> {
+        let membership = self.cluster.membership().filter(|membership| membership.generation() >= 0)?;
+        let member = membership.member();
+        let of_another = |batch: &Batch| {
+            let (partition, epoch) = (batch.partition, batch.epoch);
+            self.ownership.holds(partition, epoch) && !self.ownership.holds_as(partition, epoch, &member)
+        };
+        (!member.is_empty() && batches.iter().any(of_another)).then_some(member)
     }
 
     fn drop_dead(&mut self, batches: &mut Vec<Batch>) {

@@ -62,6 +62,13 @@ impl Ownership {
         self.lock().epochs.get(&partition).is_some_and(|held| held.epoch == epoch && *held.member == *member)
     }
 
+    /// The partition that is still held in this epoch is another member's from here on.
+    pub fn adopt(&self, partition: i32, epoch: u64, member: &str) {
+        if let Some(held) = self.lock().epochs.get_mut(&partition).filter(|held| held.epoch == epoch) {
+            held.member = member.into();
+        }
+    }
+
     pub fn epoch(&self, partition: i32) -> Option<u64> {
         self.lock().epochs.get(&partition).map(|held| held.epoch)
     }

@@ -361,6 +361,17 @@ fn what_another_membership_folded_is_never_sent() {
     assert_eq!((&*committer.sink.committed, &*committer.sink.dropped), (&[][..], &[1][..]));
 }
 
+/// As above, but the partition is given back before anything is told: what others did meanwhile is recovered first.
+#[test]
+fn a_partition_that_came_back_to_another_membership_is_recovered() {
+    let (mut committer, claim) = committer(State { member: "member-2", ..undisturbed() }, Heard::default());
+    let (partition, epoch) = (claim.partition, claim.epoch);
+    committer.commit(vec![claim]).expect("it is given back");
+    assert!(committer.cluster.0.tried.borrow().is_empty(), "it was committed");
+    assert_eq!((&*committer.sink.committed, &*committer.sink.refolded), (&[][..], &[1][..]));
+    assert!(committer.ownership.holds_as(partition, epoch, "member-2"));
+}
+
 /// The brokers take so long for a record that a transaction ends before all of a batch are sent: the same batch would never
 /// be committed.
 #[test]
